@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CA's home on the controller: ca.pem and the encrypted ca.key in one directory.
+
+The key is written before the certificate, so that a CA certificate never exists without its key; a lock file makes
+one CA out of many hosts that arrive at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+import typing as t
+
+from .._common.errors import Refuse
+from . import crypto
+from .io import Entry, Files, Owned
+from .plan import BACKDATE, Authority, Issue, bad_input
+
+if t.TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+CA, KEY, LOCK = "ca.pem", "ca.key", "ca.lock"
+
+
+def _mine(mode: int) -> Owned:
+    return Owned(os.geteuid(), os.getegid(), mode)
+
+
+def _broken(path: str, why: str) -> Refuse:
+    return Refuse(
+        "ca-broken",
+        f"The CA in {os.path.dirname(path)} cannot be used: {path}: {why}",
+        "nothing was touched",
+        "Restore ca.pem and ca.key from your backup and run it again.",
+    )
+
+
+class Store:
+    """Reads, makes and opens the CA below one directory of the controller."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._files = Files(directory)
+
+    def why_not_directory(self) -> Refuse | None:
+        if os.path.isabs(self.directory):
+            return None
+        return bad_input(
+            f"The CA's directory '{self.directory}' is not an absolute path on the controller",
+            "Set pki_dir (its default needs an inventory that is a file or a directory).",
+        )
+
+    def certificate(self) -> str:
+        """The PEM text of the CA, empty while there is none."""
+        entry = self._read(CA)
+        return "" if entry is None else entry.text
+
+    def read(self) -> Authority | Refuse | None:
+        """The CA as it lies here; None when there is none yet, which an interrupted creation also counts as."""
+        path = self._files.path(CA)
+        pem = self.certificate()
+        if not pem:
+            return None
+        authority = crypto.read_authority(pem)
+        if authority is None:
+            return _broken(path, "it is not the certificate of an ECDSA CA")
+        if self._read(KEY) is None:
+            return Refuse(
+                "ca-missing",
+                f"{path} is there, but its key {self._files.path(KEY)} is not",
+                "without the key no certificate can be renewed, so nothing was touched",
+                f"Restore ca.key to {self.directory} from your backup and run it again.",
+            )
+        return authority
+
+    def open(self, passphrase: str) -> EllipticCurvePrivateKey | Refuse:
+        """Decrypt the key and see that it belongs to the certificate."""
+        path = self._files.path(KEY)
+        entry = self._read(KEY)
+        try:
+            key = crypto.open_ca_key("" if entry is None else entry.text, passphrase)
+        except crypto.KeyUnreadable as exc:
+            return self._wrong_passphrase() if exc.wrong_passphrase else _broken(path, str(exc))
+        pem = self.certificate()
+        if pem and not crypto.fits(key, pem):
+            return _broken(path, "it is not the key of ca.pem")
+        return key
+
+    def create(self, common_name: str, passphrase: str) -> tuple[Authority, bool] | Refuse:
+        """Make the CA unless another host's worker has just done it; the flag says who did."""
+        if not os.path.isdir(self.directory):
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        with self._locked():
+            present = self.read()
+            if isinstance(present, Refuse):
+                return present
+            if present is not None:
+                return present, False
+            if self._read(KEY) is None:
+                self._files.write(KEY, crypto.new_ca_key(passphrase), _mine(0o600))
+            # A key without a certificate is an interrupted creation: nobody has seen a certificate of it yet.
+            key = self.open(passphrase)
+            if isinstance(key, Refuse):
+                return key
+            pem = crypto.new_ca(key, common_name, int(time.time()) - BACKDATE)
+            self._files.write(CA, pem, _mine(0o644))
+            created = self.read()
+        if created is None or isinstance(created, Refuse):
+            return created or _broken(self._files.path(CA), "it vanished while it was made")
+        return created, True
+
+    def sign(self, passphrase: str, issues: t.Sequence[Issue], requests: t.Mapping[str, str]) -> dict[str, str]:
+        """Certificates by name. ValueError names the request that is no good."""
+        key = self.open(passphrase)
+        if isinstance(key, Refuse):
+            raise ValueError(key.message)
+        pem = self.certificate()
+        signed = {}
+        for one in issues:
+            name = one.wanted.name
+            try:
+                signed[name] = crypto.sign(key, pem, requests.get(name, ""), one)
+            except ValueError as exc:
+                raise ValueError(f"{name}: {exc}") from exc
+        return signed
+
+    def _read(self, name: str) -> Entry | None:
+        # Here a link is the operator's own doing (a mounted secret, a checkout), so it is followed.
+        return Files(os.path.dirname(os.path.realpath(self._files.path(name)))).read(
+            os.path.basename(os.path.realpath(self._files.path(name)))
+        )
+
+    def _wrong_passphrase(self) -> Refuse:
+        return Refuse(
+            "wrong-passphrase",
+            f"pki_ca_passphrase does not open the CA key {self._files.path(KEY)}",
+            "without it nothing can be issued or renewed, so nothing was touched",
+            "Correct pki_ca_passphrase in the encrypted variables (ansible-vault edit), or restore the key that"
+            " belongs to it.",
+        )
+
+    @contextlib.contextmanager
+    def _locked(self) -> t.Iterator[None]:
+        descriptor = os.open(self._files.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

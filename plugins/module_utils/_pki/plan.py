@@ -1,0 +1,366 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide which leaf certificates of one host are issued, repaired or left alone.
+
+Invariant: a host follows one authority for ever. Nothing is issued, and nothing on the host is touched, unless the
+authority on the controller is the one that the inventory pins and the one that the host already carries. A
+certificate is issued only for a reason, lives at most MAX_DAYS and never outlives its authority.
+
+Pure: standard library and our own error type only, no clock, no files. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+from .._common.errors import Refuse
+
+DAY = 86400
+MAX_DAYS = 90
+# Clocks of hosts differ a little; a certificate must not start in a host's future.
+BACKDATE = 300
+KEY_MODES = ("0400", "0440", "0600", "0640")
+USAGES = ("server", "client")
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_DNS = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One leaf certificate as the inventory asks for it, normalised."""
+
+    name: str
+    common_name: str
+    sans: tuple[str, ...]
+    usages: tuple[str, ...]
+    owner: int
+    group: int
+    mode: int = 0o400
+    key_alias: bool = False
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The certificate of the internal CA on the controller."""
+
+    fingerprint: str
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate that was found or issued. `trusted`: the authority of this run signed it."""
+
+    common_name: str
+    sans: tuple[str, ...]
+    usages: tuple[str, ...]
+    not_before: int
+    not_after: int
+    serial: str
+    fingerprint: str
+    public_key: str
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies on the host for one name. Keys appear as the SHA-256 of their public half only."""
+
+    name: str
+    leaf: Leaf | None = None
+    key: str = ""
+    drift: tuple[str, ...] = ()
+    leftovers: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one host carries. `pin` and `ca` are fingerprints, empty where there is none."""
+
+    pin: str = ""
+    ca: str = ""
+    found: tuple[Found, ...] = ()
+    authority_drift: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    valid_days: int = MAX_DAYS
+    renew_fraction: float = 1 / 3
+
+
+@dataclass(frozen=True)
+class Issue:
+    wanted: Wanted
+    reason: str
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True)
+class Repair:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    issue: tuple[Issue, ...] = ()
+    repair: tuple[Repair, ...] = ()
+    authority: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.issue or self.repair or self.authority)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a decision rests on."""
+
+    authority: Authority | None
+    host: Host
+    wanted: tuple[Wanted, ...]
+    now: int
+    pin: str = ""
+    policy: Policy = field(default_factory=Policy)
+
+
+def iso(seconds: int) -> str:
+    """Write a time the way results and diffs show it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def bad_input(what: str, todo: str) -> Refuse:
+    return Refuse("bad-input", what, "nothing was touched", todo)
+
+
+def normalise_pin(text: str) -> str | Refuse:
+    """Accept a fingerprint as openssl prints it (upper case, colons) and as we store it."""
+    pin = text.strip().replace(":", "").lower()
+    if pin and not _FINGERPRINT.fullmatch(pin):
+        return bad_input(
+            "The pinned CA fingerprint is not a SHA-256 fingerprint (64 hexadecimal digits)",
+            "Set pki_ca_fingerprint to the output of: openssl x509 -noout -fingerprint -sha256 -in ca.pem",
+        )
+    return pin
+
+
+def normalise_san(text: str) -> str | None:
+    """Bring `dns:NAME` or `ip:ADDRESS` into its one comparable form; None if it is neither."""
+    kind, _colon, value = text.strip().partition(":")
+    if kind == "ip":
+        try:
+            return f"ip:{ipaddress.ip_address(value.strip())}"
+        except ValueError:
+            return None
+    value = value.strip().lower()
+    if kind == "dns" and len(value) <= 253 and _DNS.fullmatch(value):
+        return f"dns:{value}"
+    return None
+
+
+def normalise(raw: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[Wanted, ...] | Refuse:
+    """Turn the list of the inventory into typed values, or say which item is wrong."""
+    wanted: list[Wanted] = []
+    for position, item in enumerate(raw):
+        label = f"certificates[{position}] ({item.get('name')})"
+        reason = _why_not_item(item, [one.name for one in wanted])
+        if reason is not None:
+            return bad_input(f"{label}: {reason}", "Correct pki_certificates in the inventory and run it again.")
+        sans = {normalise_san(str(one)) or "" for one in item.get("sans") or ()}
+        wanted.append(
+            Wanted(
+                name=str(item["name"]),
+                common_name=str(item["common_name"]),
+                sans=tuple(sorted(sans)),
+                usages=tuple(one for one in USAGES if one in item["usages"]),
+                owner=int(item["owner"]),
+                group=int(item["group"]),
+                mode=int(str(item.get("mode") or "0400"), 8),
+                key_alias=bool(item.get("key_alias")),
+            )
+        )
+    return tuple(wanted)
+
+
+def _why_not_item(item: t.Mapping[str, t.Any], names: t.Sequence[str]) -> str | None:
+    name = str(item.get("name") or "")
+    common_name = str(item.get("common_name") or "")
+    if not _NAME.fullmatch(name):
+        return "name must be lower-case letters, digits and dashes, at most 31 characters"
+    if name in names:
+        return "the name appears twice"
+    if not 1 <= len(common_name) <= 64 or not common_name.isprintable():
+        return "common_name must have 1 to 64 printable characters"
+    return _why_not_purpose(item) or _why_not_ownership(item)
+
+
+def _why_not_purpose(item: t.Mapping[str, t.Any]) -> str | None:
+    usages = list(item.get("usages") or ())
+    sans = [str(one) for one in item.get("sans") or ()]
+    if not usages or any(one not in USAGES for one in usages):
+        return "usages must name server, client or both"
+    wrong = [one for one in sans if normalise_san(one) is None]
+    if wrong:
+        return f"'{wrong[0]}' is neither dns:<name> nor ip:<address>"
+    if "server" in usages and not sans:
+        return "a server certificate needs at least one entry in sans"
+    return None
+
+
+def _why_not_ownership(item: t.Mapping[str, t.Any]) -> str | None:
+    if str(item.get("mode") or "0400") not in KEY_MODES:
+        return f"mode must be one of {', '.join(KEY_MODES)} (quoted)"
+    for one in ("owner", "group"):
+        value = item.get(one)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            return f"{one} must be a numeric id"
+    return None
+
+
+def why_not_policy(policy: Policy) -> Refuse | None:
+    if not 1 <= policy.valid_days <= MAX_DAYS:
+        return bad_input(
+            f"pki_valid_days is {policy.valid_days}, and certificates live 1 to {MAX_DAYS} days",
+            "Set pki_valid_days within that range.",
+        )
+    if not 0 < policy.renew_fraction < 1:
+        return bad_input(
+            f"renew_before_fraction is {policy.renew_fraction}, and it is a share of the life between 0 and 1",
+            "Leave it out to renew at two thirds of the life.",
+        )
+    return None
+
+
+def why_not_authority(snapshot: Snapshot, where: str) -> Refuse | None:
+    """The safety law: another CA than the pinned one, or a CA that is gone while hosts carry it, stops everything.
+
+    `where` is the CA's directory on the controller, for the message.
+    """
+    authority, host = snapshot.authority, snapshot.host
+    known = (
+        ("the inventory pins (pki_ca_fingerprint)", snapshot.pin),
+        ("the host follows (ca.fingerprint)", host.pin),
+        ("the host carries (ca.pem)", host.ca),
+    )
+    for holder, fingerprint in known:
+        if fingerprint and authority is None:
+            return Refuse(
+                "ca-missing",
+                f"There is no CA in {where} on the controller, but {holder} the CA {fingerprint}",
+                "a new CA would cut this host off from its peers, so none was made and nothing was touched",
+                f"Restore ca.pem and ca.key to {where} from your backup, or point pki_dir to where they are,"
+                " and run it again.",
+            )
+        if fingerprint and authority is not None and fingerprint != authority.fingerprint:
+            return Refuse(
+                "other-ca",
+                f"The CA in {where} is {authority.fingerprint}, but {holder} another one, {fingerprint}",
+                "certificates of two CAs do not trust each other, so nothing was touched",
+                "Point pki_dir to the CA of this cluster or correct the inventory; to compare, run on the host:"
+                " openssl x509 -noout -subject -fingerprint -sha256 -in /etc/dedicated/pki/ca.pem",
+            )
+    if authority is not None and not authority.not_before - DAY <= snapshot.now < authority.not_after:
+        return Refuse(
+            "ca-expired",
+            f"The CA in {where} is valid from {iso(authority.not_before)} to {iso(authority.not_after)},"
+            f" and now it is {iso(snapshot.now)}",
+            "nothing that it signs would be accepted, so nothing was touched",
+            "Check the controller's clock (timedatectl); if it is right, the CA has to be replaced on all hosts.",
+        )
+    return None
+
+
+def why_not_create(snapshot: Snapshot, where: str, limit: str) -> Refuse | None:
+    """May a first CA be made? `limit` is the --limit of the run, empty when all hosts take part."""
+    refusal = why_not_authority(snapshot, where)
+    if refusal is None and limit:
+        return Refuse(
+            "ca-unsure",
+            f"There is no CA in {where} on the controller, and this run is limited to '{limit}'",
+            "hosts outside the limit may carry a CA already, so none was made and nothing was touched",
+            "Run it once without --limit, or restore ca.pem and ca.key to that directory.",
+        )
+    return refusal
+
+
+def why_issue(wanted: Wanted, found: Found, now: int, policy: Policy) -> str | None:
+    """The reason for which a certificate is (re)issued, or None when the present one serves."""
+    leaf = found.leaf
+    if leaf is None:
+        return "missing"
+    life = leaf.not_after - leaf.not_before
+    reasons = (
+        ("wrong-ca", not leaf.trusted),
+        ("key-missing", not found.key),
+        ("key-mismatch", found.key != leaf.public_key),
+        ("subject-differs", leaf.common_name != wanted.common_name),
+        ("san-differs", leaf.sans != wanted.sans),
+        ("usages-differ", leaf.usages != wanted.usages),
+        ("lives-too-long", life > policy.valid_days * DAY),
+        ("not-yet-valid", leaf.not_before > now),
+        ("expired", leaf.not_after <= now),
+        ("expiring", leaf.not_after - now <= life * policy.renew_fraction),
+    )
+    return next((reason for reason, holds in reasons if holds), None)
+
+
+def why_repair(found: Found) -> str | None:
+    """The reason for which files are set right around a certificate that serves."""
+    if found.drift:
+        return f"owner, mode or content of {', '.join(found.drift)}"
+    return "left over from an interrupted run" if found.leftovers else None
+
+
+def plan(snapshot: Snapshot, where: str) -> Plan | Refuse:
+    """Decide for one host. Without an authority (check mode before the first run) everything is to be issued."""
+    refusal = why_not_policy(snapshot.policy) or why_not_authority(snapshot, where)
+    if refusal is not None:
+        return refusal
+    found = {one.name: one for one in snapshot.host.found}
+    issue: list[Issue] = []
+    repair: list[Repair] = []
+    for wanted in snapshot.wanted:
+        present = found.get(wanted.name, Found(wanted.name))
+        reason = why_issue(wanted, present, snapshot.now, snapshot.policy)
+        mend = why_repair(present)
+        if reason is not None:
+            issue.append(_issue(snapshot, wanted, reason))
+        elif mend is not None:
+            repair.append(Repair(wanted.name, mend))
+    return Plan(tuple(issue), tuple(repair), bool(snapshot.wanted) and snapshot.host.authority_drift)
+
+
+def _issue(snapshot: Snapshot, wanted: Wanted, reason: str) -> Issue:
+    start = snapshot.now - BACKDATE
+    end = start + snapshot.policy.valid_days * DAY
+    if snapshot.authority is not None:
+        start = max(start, snapshot.authority.not_before)
+        end = min(end, snapshot.authority.not_after)
+    return Issue(wanted, reason, start, end)
+
+
+def check_invariants(snapshot: Snapshot, decision: Plan | Refuse) -> None:
+    """What must hold for every decision; tests call it on each of theirs."""
+    if isinstance(decision, Refuse):
+        return
+    ours = "" if snapshot.authority is None else snapshot.authority.fingerprint
+    foreign = {one for one in (snapshot.pin, snapshot.host.pin, snapshot.host.ca) if one and one != ours}
+    if foreign and decision.changed:
+        raise AssertionError(f"a host of another CA would be touched: {sorted(foreign)}")
+    touched = [one.wanted.name for one in decision.issue] + [one.name for one in decision.repair]
+    if len(touched) != len(set(touched)) or not set(touched) <= {one.name for one in snapshot.wanted}:
+        raise AssertionError(f"touched twice or not asked for: {touched}")
+    for one in decision.issue:
+        if not one.not_before <= snapshot.now < one.not_after <= one.not_before + MAX_DAYS * DAY:
+            raise AssertionError(f"{one.wanted.name}: life {one.not_before} to {one.not_after}")
+        if snapshot.authority is not None and one.not_after > snapshot.authority.not_after:
+            raise AssertionError(f"{one.wanted.name} outlives its authority")

@@ -1,0 +1,238 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge a host before anything is changed on it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_preflight
+short_description: Judge a host before anything is changed on it
+version_added: 0.1.0
+author: dedicated.odoo contributors (@dedicated-odoo)
+description:
+  - Reads the operating system, processors, memory, disks, listening ports, the Docker engine, the pinned CA, the
+    cluster that the host belongs to, and asks the registry for the images; then reports every reason to refuse the host
+    in one failure. Changes nothing.
+  - "Every reason has a stable code: C(other-cluster), C(other-ca), C(os-unsupported), C(host-too-small), C(disk-full),
+    C(docker-down), C(port-taken), C(image-missing), C(registry-unauthorized), C(registry-unreachable)."
+  - A port that a container of a stack below O(root) listens on is not taken. An image that the host holds already is
+    not asked for.
+options:
+  cluster:
+    description: Name of the cluster that the host is to belong to, compared with C(/etc/dedicated/cluster).
+    type: str
+    default: ""
+  ca_fingerprint:
+    description: SHA-256 fingerprint of the internal CA, compared with C(/etc/dedicated/pki/ca.fingerprint). Empty means
+      not compared.
+    type: str
+    default: ""
+  root:
+    description: Directory that holds the stacks.
+    type: path
+    default: /opt/dedicated
+  docker_source:
+    description: Where the Docker engine comes from. V(docker) supports more operating systems.
+    type: str
+    choices: [debian, docker]
+    default: debian
+  supported_os:
+    description: Supported operating systems, ID and version of C(/etc/os-release).
+    type: list
+    elements: str
+    default: [debian-13]
+  min_cpus:
+    description: Processors that the host must have.
+    type: int
+    default: 2
+  min_memory_mb:
+    description: Memory in MiB that the host must have.
+    type: int
+    default: 3500
+  min_free_mb:
+    description: Free disk space in MiB by path.
+    type: dict
+    default: {}
+  ports:
+    description: TCP ports that the stacks of this host want.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: The port.
+        type: int
+        required: true
+      address:
+        description: The address. Without it any listener on the port is in the way.
+        type: str
+        default: ""
+      stack:
+        description: The stack that wants it.
+        type: str
+        default: ""
+  images:
+    description: Images that the host will pull, C(registry/name@sha256:digest).
+    type: list
+    elements: str
+    default: []
+  registry_ca:
+    description: Certificate of the CA that signs the registry's certificate, PEM. Empty means those that the system
+      trusts.
+    type: str
+    default: ""
+  registry_username:
+    description: User of the registry.
+    type: str
+    default: ""
+  registry_password:
+    description: Password of the registry.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds to wait for the registry.
+    type: float
+    default: 5
+attributes:
+  check_mode:
+    description: Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+    support: none
+    details: Changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Judge the host
+  dedicated.odoo.host_preflight:
+    cluster: acme
+    min_cpus: 4
+    min_memory_mb: 15000
+    min_free_mb:
+      /opt: 2048
+      /var/lib: 20000
+    ports:
+      - port: 443
+        stack: edge
+"""
+
+RETURN = r"""
+findings:
+  description: Reasons to refuse the host.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: Stable code of the reason.
+      type: str
+    message:
+      description: What is wrong, why, and what to do.
+      type: str
+host:
+  description: What was read.
+  returned: always
+  type: dict
+"""
+
+import dataclasses
+import platform
+import ssl
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import io, plan
+
+ARGUMENTS: dict[str, t.Any] = {
+    "cluster": {"type": "str", "default": ""},
+    "ca_fingerprint": {"type": "str", "default": ""},
+    "root": {"type": "path", "default": "/opt/dedicated"},
+    "docker_source": {"type": "str", "choices": ["debian", "docker"], "default": "debian"},
+    "supported_os": {"type": "list", "elements": "str", "default": ["debian-13"]},
+    "min_cpus": {"type": "int", "default": 2},
+    "min_memory_mb": {"type": "int", "default": 3500},
+    "min_free_mb": {"type": "dict", "default": {}},
+    "ports": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "port": {"type": "int", "required": True},
+            "address": {"type": "str", "default": ""},
+            "stack": {"type": "str", "default": ""},
+        },
+    },
+    "images": {"type": "list", "elements": "str", "default": []},
+    "registry_ca": {"type": "str", "default": ""},
+    "registry_username": {"type": "str", "default": ""},
+    "registry_password": {"type": "str", "default": "", "no_log": True},
+    "timeout": {"type": "float", "default": 5},
+}
+
+
+def limits(params: t.Mapping[str, t.Any]) -> plan.Limits:
+    """What the caller asks, as the planner takes it."""
+    return plan.Limits(
+        cluster=params["cluster"],
+        ca_fingerprint=params["ca_fingerprint"],
+        root=params["root"],
+        docker_source=params["docker_source"],
+        supported_os=tuple(params["supported_os"]),
+        min_cpus=params["min_cpus"],
+        min_memory_mb=params["min_memory_mb"],
+        min_free_mb={str(path): int(least) for path, least in params["min_free_mb"].items()},
+        ports=tuple(plan.Port(**port) for port in params["ports"]),
+    )
+
+
+def as_host(facts: plan.Facts) -> dict[str, t.Any]:
+    """What was read, as plain data."""
+    return {
+        "os": facts.os,
+        "arch": facts.arch,
+        "cpus": facts.cpus,
+        "memory_mb": facts.memory_mb,
+        "free_mb": {disk.path: disk.free_mb for disk in facts.disks},
+        "docker": facts.docker.state(),
+        "cluster": facts.cluster,
+        "ca_fingerprint": facts.ca_fingerprint,
+        "stacks": list(facts.stacks),
+        "listeners": [dataclasses.asdict(listener) for listener in facts.listeners],
+        "asked_images": [probe.image for probe in facts.probes],
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+
+    def run(argv: list[str]) -> tuple[int, str]:
+        code, out, _ = module.run_command(argv, environ_update={"LC_ALL": "C.UTF-8"})
+        return code, out
+
+    try:
+        wanted = limits(params)
+        registries = io.Registries(
+            params["registry_ca"], params["timeout"], params["registry_username"], params["registry_password"]
+        )
+    except (ssl.SSLError, ValueError) as exc:
+        module.fail_json(msg=f"bad-input: registry_ca or min_free_mb: {exc}")
+    facts = io.facts(wanted, params["images"], registries, run)
+    findings = plan.judge(facts, wanted)
+    result: dict[str, t.Any] = {
+        "changed": False,
+        "findings": [finding.as_result() for finding in findings],
+        "host": as_host(facts),
+    }
+    if findings:
+        module.fail_json(msg=plan.message(platform.node(), findings), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

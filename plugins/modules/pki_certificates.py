@@ -1,0 +1,308 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pki_certificates
+short_description: Leaf certificates of a host, signed by the internal CA on the controller
+version_added: "0.1.0"
+description:
+  - Issues, renews and repairs the leaf certificates that the services of a host use among each other.
+  - The CA is made on first use. Its key stays, encrypted, in O(ca_dir) on the controller. Private keys of leaf
+    certificates are made on the host and never leave it; only signing requests and certificates travel.
+  - A certificate is issued again when it is missing, signed by another CA, does not match its key, differs in subject,
+    names or usages, has expired, or has used up two thirds of its life. Files are replaced by renaming inside the
+    directory of the certificate, so containers must mount the directory.
+  - A host follows one CA for ever. The action refuses, and touches nothing, when the CA on the controller is not the
+    one that O(pin) names or the one that the host carries (V(other-ca)), when hosts carry a CA that the controller has
+    lost (V(ca-missing)), when O(passphrase) does not open the key (V(wrong-passphrase)), when the CA has expired
+    (V(ca-expired)) or is damaged (V(ca-broken)), and when a first CA would be made under C(--limit) (V(ca-unsure)).
+  - Interrupted at any point and run again it converges.
+author:
+  - dedicated.odoo contributors (@dedicated-odoo)
+requirements:
+  - cryptography >= 3.4 on the host (Debian package python3-cryptography) and on the controller
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be issued and changes nothing, not even staging a key. Works before the first run.
+  diff_mode:
+    support: full
+    description: Shows subject, names, usages, end of life and serial number, never a key.
+options:
+  certificates:
+    description: The certificates of this host.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the directory below O(directory), unique on the host.
+        type: str
+        required: true
+      common_name:
+        description: The subject's common name, at most 64 characters.
+        type: str
+        required: true
+      sans:
+        description: Subject alternative names, each V(dns:NAME) or V(ip:ADDRESS). A server needs at least one.
+        type: list
+        elements: str
+        default: []
+      usages:
+        description: What the certificate is for.
+        type: list
+        elements: str
+        choices: [server, client]
+        required: true
+      owner:
+        description: Numeric user id that owns the files, that of the service in its container.
+        type: int
+        required: true
+      group:
+        description: Numeric group id of the files.
+        type: int
+        required: true
+      mode:
+        description: Mode of the private key. Quote it.
+        type: str
+        choices: ["0400", "0440", "0600", "0640"]
+        default: "0400"
+      key_alias:
+        description: Also make V(cert.pem.key) a link to V(key.pem), where HAProxy looks for the key of V(cert.pem).
+        type: bool
+        default: false
+  ca_dir:
+    description: Directory of the CA on the controller, an absolute path. Back it up.
+    type: path
+    required: true
+  ca_name:
+    description: Common name of the CA, used once when it is made.
+    type: str
+    default: internal CA
+  passphrase:
+    description: Passphrase of the CA's key. Needed unless O(survey=true). It never leaves the controller.
+    type: str
+  valid_days:
+    description: Life of a certificate in days, 1 to 90.
+    type: int
+    default: 90
+  renew_before_fraction:
+    description: Renew when this share of the life, or less, is left.
+    type: float
+    default: 0.3333
+  pin:
+    description: SHA-256 fingerprint that the CA must have. Empty pins nothing beyond what the host carries.
+    type: str
+    default: ""
+  directory:
+    description: Directory of the certificates on the host.
+    type: path
+    default: /etc/dedicated/pki
+  survey:
+    description:
+      - Only refuse if this host carries another CA than the controller has. Issues nothing.
+      - Run it on all hosts, with C(any_errors_fatal), before the run that may make the first CA.
+    type: bool
+    default: false
+  request:
+    description: Set by the action plugin on its way to the host. Do not set it.
+    type: dict
+"""
+
+EXAMPLES = r"""
+- name: Issue and renew the certificates of this host
+  dedicated.odoo.pki_certificates:
+    ca_dir: "{{ inventory_dir }}/pki"
+    ca_name: "{{ dedicated_cluster }} internal CA"
+    passphrase: "{{ pki_ca_passphrase }}"
+    certificates:
+      - name: etcd
+        common_name: "{{ inventory_hostname }}"
+        usages: [server, client]
+        sans: &sans
+          - "ip:{{ dedicated_address }}"
+          - ip:127.0.0.1
+          - "dns:{{ inventory_hostname }}"
+          - dns:localhost
+        owner: 10020
+        group: 10020
+      - name: postgres
+        common_name: "{{ inventory_hostname }}"
+        usages: [server, client]
+        sans: *sans
+        owner: 10010
+        group: 10010
+      - name: redis
+        common_name: "{{ inventory_hostname }}"
+        usages: [server, client]
+        sans: *sans
+        owner: 10030
+        group: 10030
+      - name: router
+        common_name: router
+        usages: [client]
+        owner: 10040
+        group: 10040
+        key_alias: true
+      - name: edge
+        common_name: "{{ dedicated_domain }}"
+        usages: [server]
+        sans: ["dns:{{ dedicated_domain }}"]
+        owner: 10060
+        group: 10060
+"""
+
+RETURN = r"""
+issued:
+  description: What was issued, or would be in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the certificate.
+      type: str
+    reason:
+      description:
+        - One of V(missing), V(wrong-ca), V(key-missing), V(key-mismatch), V(subject-differs), V(san-differs),
+          V(usages-differ), V(lives-too-long), V(not-yet-valid), V(expired), V(expiring).
+      type: str
+    serial:
+      description: Serial number in hexadecimal, empty in check mode.
+      type: str
+    not_after:
+      description: End of life.
+      type: str
+  sample: [{name: etcd, reason: expiring, serial: 5f2c, not_after: "2026-03-01T00:00:00Z"}]
+repaired:
+  description: Certificates that stayed, but whose files were set right.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: etcd, reason: "owner, mode or content of key.pem"}]
+certificates:
+  description: All certificates as they are now. What check mode cannot know is empty.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the certificate.
+      type: str
+    common_name:
+      description: Common name of its subject.
+      type: str
+    sans:
+      description: Its alternative names.
+      type: list
+      elements: str
+    usages:
+      description: What it is for.
+      type: list
+      elements: str
+    serial:
+      description: Serial number in hexadecimal.
+      type: str
+    not_before:
+      description: Begin of life.
+      type: str
+    not_after:
+      description: End of life.
+      type: str
+    fingerprint:
+      description: SHA-256 of the certificate.
+      type: str
+ca:
+  description: The CA that signs.
+  returned: success
+  type: dict
+  contains:
+    fingerprint:
+      description: SHA-256 of its certificate, to be pinned in the inventory. Empty while there is none.
+      type: str
+    not_after:
+      description: End of life.
+      type: str
+    created:
+      description: Whether this host's task made it.
+      type: bool
+code:
+  description: Stable code of a refusal.
+  returned: refusal
+  type: str
+  sample: other-ca
+refusal:
+  description: The refusal in parts, C(code), C(what), C(why) and C(do).
+  returned: refusal
+  type: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ..module_utils._common.errors import DedicatedError, Refuse
+from ..module_utils._pki import crypto, service
+from ..module_utils._pki.io import Files
+from ..module_utils._pki.plan import Policy, normalise
+
+CERTIFICATE_SPEC: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "common_name": {"type": "str", "required": True},
+    "sans": {"type": "list", "elements": "str", "default": []},
+    "usages": {"type": "list", "elements": "str", "choices": ["server", "client"], "required": True},
+    "owner": {"type": "int", "required": True},
+    "group": {"type": "int", "required": True},
+    "mode": {"type": "str", "choices": ["0400", "0440", "0600", "0640"], "default": "0400"},
+    "key_alias": {"type": "bool", "default": False, "no_log": False},
+}
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "certificates": {"type": "list", "elements": "dict", "required": True, "options": CERTIFICATE_SPEC},
+    "ca_dir": {"type": "path", "required": True},
+    "ca_name": {"type": "str", "default": "internal CA"},
+    "passphrase": {"type": "str", "no_log": True},
+    "valid_days": {"type": "int", "default": 90},
+    "renew_before_fraction": {"type": "float", "default": 0.3333},
+    "pin": {"type": "str", "default": ""},
+    "directory": {"type": "path", "default": "/etc/dedicated/pki"},
+    "survey": {"type": "bool", "default": False},
+    "request": {"type": "dict"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    params = module.params
+    request = params["request"]
+    if not request:
+        module.fail_json(msg="This module is the host's half of the action dedicated.odoo.pki_certificates; use that.")
+    library = crypto.CRYPTOGRAPHY_ERROR is None
+    if not (library or module.check_mode or params["survey"]):
+        module.fail_json(
+            msg=missing_required_lib("cryptography", reason="to make keys; install the package python3-cryptography"),
+            exception=crypto.CRYPTOGRAPHY_ERROR,
+        )
+    wanted = normalise(params["certificates"])
+    if isinstance(wanted, Refuse):
+        module.fail_json(msg=wanted.message, code=wanted.code, refusal=wanted.as_result())
+    policy = Policy(params["valid_days"], params["renew_before_fraction"])
+    ask = service.Ask(wanted, request["ca_pem"], int(request["now"]), params["pin"], policy)
+    files = Files(params["directory"])
+    try:
+        if request["phase"] == "install" and not module.check_mode:
+            service.install(files, ask, request["issued"])
+            module.exit_json(changed=True)
+        stage = not module.check_mode and not params["survey"]
+        module.exit_json(changed=False, host=service.inspect(files, ask, stage, library))
+    except DedicatedError as exc:
+        module.fail_json(msg=exc.msg, **exc.details)
+    except OSError as exc:
+        module.fail_json(msg=f"Cannot keep certificates in {params['directory']}: {exc}.", exception=exc)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory check through a real ansible-playbook: vault, templates, names, one failure with everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.dedicated.odoo.plugins.action import inventory_check
+from ansible_collections.dedicated.odoo.plugins.module_utils._inventory import plan
+from ansible_collections.dedicated.odoo.plugins.modules import inventory_check as documentation
+
+COLLECTIONS = Path(plan.__file__).parents[6]
+CANARY = "Canary-7Fq2-short"
+HOSTS: dict[str, t.Any] = {
+    "all": {
+        "children": {
+            group: {"hosts": {"n1": {"dedicated_address": "10.0.0.1"}}}
+            for group in ("etcd", "postgres", "redis", "odoo", "edge")
+        }
+    }
+}
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - dedicated.odoo.inventory_check:
+        layers: {odoo: [], etcd: [], edge: []}
+      run_once: true
+"""
+
+
+def vaulted(place: Path, password: str, value: str, name: str) -> str:
+    (place / "vault").write_text(password)
+    argv = [
+        sys.executable,
+        "-m",
+        "ansible.cli.vault",
+        "encrypt_string",
+        "--vault-password-file",
+        "vault",
+        "--stdin-name",
+        name,
+    ]
+    done = subprocess.run(argv, cwd=place, input=value, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout + "\n"
+
+
+def check(place: Path, variables: str, hosts: dict[str, t.Any] = HOSTS) -> tuple[dict[str, t.Any], str]:
+    (place / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    (place / "play.yml").write_text(PLAY)
+    (place / "group_vars").mkdir(exist_ok=True)
+    (place / "group_vars" / "all.yml").write_text(variables)
+    (place / "vault").write_text("right")
+    argv = [
+        sys.executable,
+        "-m",
+        "ansible.cli.playbook",
+        "-i",
+        "hosts.yml",
+        "play.yml",
+        "--vault-password-file",
+        "vault",
+    ]
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCAL_TEMP": str(place / "tmp"),
+    }
+    done = subprocess.run(
+        [*argv, "-v"], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    text = done.stdout + done.stderr
+    marker = "=> {"
+    assert marker in done.stdout, text
+    result, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index(marker) + 3 :])
+    return result, text
+
+
+def codes(result: dict[str, t.Any]) -> set[tuple[str, str]]:
+    return {(finding["code"], finding["subject"]) for finding in result["findings"]}
+
+
+def test_sound(tmp_path: Path) -> None:
+    result, _ = check(tmp_path, "company: x\n")
+    assert (result["changed"], result["findings"]) == (False, [])
+
+
+def test_everything_at_once(tmp_path: Path) -> None:
+    variables = "firewall_egres: deny\nodoo_image: odoo:19\nodoo_db_password: !unsafe Canary-7Fq2-sh\n"
+    variables += 'router_image: "{{ nowhere }}/x"\n'
+    variables += vaulted(tmp_path, "wrong", CANARY, "odoo_master_password")
+    hosts = json.loads(json.dumps(HOSTS))
+    hosts["all"]["children"]["etcd"]["hosts"]["n2"] = {"dedicated_address": "10.0.0.1"}
+    del hosts["all"]["children"]["edge"]
+    result, text = check(tmp_path, variables, hosts)
+    assert result["changed"] is False
+    assert codes(result) >= {
+        ("empty-group", "edge"),
+        ("even-etcd", "etcd"),
+        ("unknown-variable", "firewall_egres"),
+        ("image-not-by-digest", "odoo_image"),
+        ("unresolved-value", "router_image"),
+        ("weak-secret", "odoo_db_password"),
+        ("vault-undecryptable", "odoo_master_password"),
+        ("duplicate-address", "dedicated_address"),
+    }
+    assert "did you mean firewall_egress?" in text
+    assert "all.yml:1" in text
+    assert "Canary-7Fq2" not in text
+
+
+def test_right_vault_password(tmp_path: Path) -> None:
+    result, text = check(tmp_path, vaulted(tmp_path, "right", CANARY + "-long-enough", "odoo_db_password"))
+    assert result["findings"] == []
+    assert CANARY not in text
+
+
+def test_options_of_this_collection_are_found() -> None:
+    names = {option.name for option in inventory_check.read_options(inventory_check.ROLES)}
+    assert "firewall_flows" in names
+
+
+def test_documented_options() -> None:
+    assert set(yaml.safe_load(documentation.DOCUMENTATION)["options"]) == {
+        "layers",
+        "etcd_group",
+        "known_variables",
+        "ignored_variables",
+        "provided_variables",
+    }
+
+
+@pytest.mark.parametrize("value", [None, "x", 3])
+def test_origin_of_an_untagged_value(value: t.Any) -> None:
+    assert inventory_check.origin(value) == ""

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The action from its arguments to its result; the host's half runs for real in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import types
+import typing as t
+
+import pytest
+
+from ansible_collections.dedicated.odoo.plugins.action.pki_certificates import ActionModule
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki import service
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.io import Files
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import Policy, normalise
+
+SECRET = "canary-passphrase"
+
+
+class Action(ActionModule):
+    """The action with a host that is a directory; `visits` records what travelled."""
+
+    def __init__(self, args: dict[str, t.Any], check: bool) -> None:
+        task = types.SimpleNamespace(args=args, check_mode=check, diff=True, async_val=0, action="pki_certificates")
+        connection = types.SimpleNamespace(_shell=types.SimpleNamespace(tmpdir=None))
+        super().__init__(task, connection, None, None, None, None)
+        self.visits: list[dict[str, t.Any]] = []
+
+    def _execute_module(self, **given: t.Any) -> dict[str, t.Any]:
+        arguments = given["module_args"]
+        request = arguments["request"]
+        self.visits.append(arguments)
+        wanted = normalise(arguments["certificates"])
+        assert isinstance(wanted, tuple)
+        policy = Policy(arguments["valid_days"], arguments["renew_before_fraction"])
+        ask = service.Ask(wanted, request["ca_pem"], request["now"], arguments["pin"], policy)
+        files = Files(arguments["directory"])
+        if request["phase"] == "install":
+            service.install(files, ask, request["issued"])
+            return {"changed": True}
+        facts = service.inspect(files, ask, stage=not (self._task.check_mode or arguments["survey"]))
+        return {"changed": False, "host": json.loads(json.dumps(facts))}
+
+
+class Site:
+    """A controller's CA directory and a host's directory."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+        self.visits: list[dict[str, t.Any]] = []
+
+    def __call__(self, check: bool = False, limit: str = "", **args: t.Any) -> dict[str, t.Any]:
+        item = {"name": "etcd", "common_name": "n1", "sans": ["dns:n1"], "usages": ["server"]}
+        given = {
+            "certificates": [{**item, "owner": os.geteuid(), "group": os.getegid()}],
+            "ca_dir": str(self.root / "ca"),
+            "directory": str(self.root / "host"),
+            "passphrase": SECRET,
+            **args,
+        }
+        action = Action(given, check)
+        result = action.run(None, {"ansible_limit": limit} if limit else {})
+        self.visits = action.visits
+        assert SECRET not in json.dumps([result, action.visits])
+        return result
+
+
+@pytest.fixture
+def site(tmp_path: pathlib.Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_issue_then_one_visit_without_change(site: Site) -> None:
+    first = site()
+    assert first["changed"]
+    assert first["ca"]["created"]
+    assert [(one["name"], one["reason"]) for one in first["issued"]] == [("etcd", "missing")]
+    assert first["issued"][0]["serial"] == first["certificates"][0]["serial"] != ""
+    second = site()
+    assert not second["changed"]
+    assert second["issued"] == second["repaired"] == []
+    assert second["certificates"] == first["certificates"]
+    assert second["ca"] == {**first["ca"], "created": False}
+    assert second["diff"] == {"before": {}, "after": {}}
+    assert len(site.visits) == 1
+
+
+def test_check_mode_before_the_first_run(site: Site) -> None:
+    result = site(check=True)
+    assert result["changed"]
+    assert result["issued"][0]["serial"] == ""
+    assert result["diff"]["after"]["etcd"]["sans"] == ["dns:n1"]
+    assert list(site.root.iterdir()) == []
+
+
+def test_check_mode_announces_what_the_run_does(site: Site) -> None:
+    site()
+    assert not site(check=True)["changed"]
+    announced, done = site(check=True, valid_days=30), site(valid_days=30)
+    assert [one["reason"] for one in announced["issued"]] == [one["reason"] for one in done["issued"]]
+    assert done["issued"][0]["reason"] == "lives-too-long"
+    assert set(done["diff"]["before"]["etcd"]) == {"common_name", "sans", "usages", "not_after", "serial"}
+    assert "PRIVATE" not in json.dumps(done)
+
+
+def test_refusals_do_not_even_visit_the_host(site: Site) -> None:
+    site()
+    for args, code in (
+        ({"passphrase": "wrong"}, "wrong-passphrase"),
+        ({"passphrase": ""}, "bad-input"),
+        ({"pin": "a" * 64}, "other-ca"),
+        ({"valid_days": 91}, "bad-input"),
+        ({"ca_dir": "None/pki"}, "bad-input"),
+        ({"request": {"phase": "install"}}, "bad-input"),
+    ):
+        result = site(**args)
+        assert (result["failed"], result["code"]) == (True, code)
+        assert site.visits == []
+
+
+def test_lost_ca_is_not_replaced(site: Site) -> None:
+    site()
+    for survey in (True, False):
+        result = site(ca_dir=str(site.root / "new"), survey=survey)
+        assert (result["failed"], result["code"]) == (True, "ca-missing")
+    assert not (site.root / "new").exists()
+
+
+def test_other_ca_is_refused(site: Site) -> None:
+    site()
+    assert not site(ca_dir=str(site.root / "new"), directory=str(site.root / "elsewhere")).get("failed")
+    for survey in (True, False):
+        assert site(ca_dir=str(site.root / "new"), survey=survey)["code"] == "other-ca"
+
+
+def test_first_ca_not_under_a_limit(site: Site) -> None:
+    assert site(limit="n1")["code"] == "ca-unsure"
+    assert list(site.root.iterdir()) == []
+    assert site(limit="all")["changed"]
+    assert not site(limit="n1").get("failed")
+
+
+def test_survey_of_a_fresh_host_touches_nothing(site: Site) -> None:
+    result = site(survey=True, passphrase=None, certificates=[])
+    assert not result["changed"]
+    assert list(site.root.iterdir()) == []
+
+
+def test_a_matching_pin_is_accepted_as_openssl_prints_it(site: Site) -> None:
+    pin = site()["ca"]["fingerprint"].upper()
+    assert not site(pin=":".join(pin[at : at + 2] for at in range(0, 64, 2)))["changed"]

@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading a host: real sockets, a real HTTPS registry, a real engine socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import io, plan
+
+HELD, LACKING = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Holds one manifest; wants a password for the name `private`."""
+
+    def do_HEAD(self) -> None:
+        private = "/private/" in self.path and self.headers.get("Authorization") is None
+        accepted = "application/vnd.oci.image.manifest.v1+json" in self.headers.get("Accept", "")
+        held = self.path == f"/v2/odoo/manifests/{HELD}" or "/private/" in self.path
+        self.send_response(401 if private else 200 if held and accepted else 404)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        containers = [
+            {"Id": "c1", "Labels": {"com.docker.compose.project.working_dir": "/opt/dedicated/edge"}},
+            {"Id": "c2"},
+        ]
+        found = self.path == "/containers/json" or HELD in self.path
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(containers).encode())
+
+    def log_message(self, format: str, *args: t.Any) -> None:  # noqa: A002
+        pass
+
+
+class UnixServer(socketserver.UnixStreamServer):
+    """The handler wants an address of two parts."""
+
+    def get_request(self) -> tuple[t.Any, t.Any]:
+        return super().get_request()[0], ("engine", 0)
+
+
+@contextlib.contextmanager
+def serving(server: socketserver.BaseServer) -> t.Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[str, str]]:
+    """Name of a registry, and its CA."""
+    place = tmp_path_factory.mktemp("registry")
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    argv += ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=x", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(argv, cwd=place, check=True, capture_output=True, timeout=60)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "cert.pem", place / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server):
+        yield f"localhost:{server.server_address[1]}", (place / "cert.pem").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "user", "status"),
+    [("odoo", HELD, "", 200), ("odoo", LACKING, "", 404), ("private", HELD, "", 401), ("private", HELD, "u", 200)],
+)
+def test_registry(registry: tuple[str, str], name: str, digest: str, user: str, status: int) -> None:
+    host, ca = registry
+    image = f"{host}/{name}@{digest}"
+    assert io.Registries(ca, 5, user, "p").probe(image) == plan.Probe(image, status)
+
+
+def test_registry_with_another_ca(registry: tuple[str, str]) -> None:
+    probe = io.Registries("", 5).probe(f"{registry[0]}/odoo@{HELD}")
+    assert probe.status == 0
+    assert "CERTIFICATE_VERIFY_FAILED" in probe.reason
+
+
+def test_silent_registry_is_asked_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        registries = io.Registries("", 0.2)
+        name = f"127.0.0.1:{closed.getsockname()[1]}"
+        probes = [registries.probe(f"{name}/{image}@{HELD}") for image in ("a", "b")]
+    assert all("ConnectionRefusedError" in probe.reason for probe in probes)
+    assert registries.probe("odoo:19") == plan.Probe("odoo:19")
+
+
+def test_engine(tmp_path: Path) -> None:
+    path = str(tmp_path / "docker.sock")
+    with serving(UnixServer(path, Registry)):
+        engine = io.Engine(True, path)
+        assert engine.projects() == {"c1": "/opt/dedicated/edge", "c2": "/"}
+        assert engine.holds(f"r/odoo@{HELD}")
+        assert not engine.holds(f"r/odoo@{LACKING}")
+        assert io.Engine(False, path).projects() == {}, "a stopped engine is not woken"
+    assert io.Engine(True, path).projects() == {}
+
+
+def test_listeners_know_their_owner() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        found = io.listeners({port}, io.Engine(False))
+    assert [(each.address, each.port, each.pid) for each in found] == [("127.0.0.1", port, os.getpid())]
+    assert found[0].process
+    assert io.listeners({port}, io.Engine(False)) == ()
+
+
+def test_disk_of_a_path_to_be(tmp_path: Path) -> None:
+    assert io.disk(str(tmp_path / "a" / "b")).free_mb == io.disk(str(tmp_path)).free_mb
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ((0, "LoadState=loaded\nActiveState=active\n"), "active"),
+        ((0, "LoadState=not-found\nActiveState=inactive\n"), "absent"),
+        ((0, "LoadState=loaded\nActiveState=failed\n"), "failed"),
+        ((1, ""), "absent"),
+    ],
+)
+def test_docker(answer: tuple[int, str], state: str) -> None:
+    assert io.docker(lambda argv: answer).state() == state
+
+
+def test_facts(tmp_path: Path) -> None:
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "pki" / "ca.fingerprint").write_text("abc\n")
+    (tmp_path / "cluster").write_text("lab\n")
+    (tmp_path / "root" / "etcd").mkdir(parents=True)
+    (tmp_path / "root" / "etcd" / "compose.yaml").write_text("")
+    limits = plan.Limits(root=str(tmp_path / "root"), min_free_mb={"/": 1})
+    facts = io.facts(limits, ["odoo:19"], io.Registries("", 1), lambda argv: (1, ""), etc=str(tmp_path))
+    assert (facts.ca_fingerprint, facts.cluster, facts.stacks) == ("abc", "lab", ("etcd",))
+    assert facts.cpus > 0
+    assert facts.memory_mb > 0
+    assert facts.probes == (plan.Probe("odoo:19"),)

@@ -1,0 +1,17 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stand in for the pip bootstrap script that ansible-test would download: Python's own ensurepip does it.
+
+tools/sanity copies this file to the name under which ansible-test looks for its cached download.
+"""
+
+from __future__ import annotations
+
+import ensurepip
+import runpy
+import sys
+
+ensurepip.bootstrap()
+arguments = [argument for argument in sys.argv[1:] if argument not in {"--no-setuptools", "--no-wheel"}]
+sys.argv = ["pip", "install", *arguments]
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
