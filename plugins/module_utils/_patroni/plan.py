@@ -80,7 +80,7 @@ def _without_nulls(value: t.Any) -> t.Any:
     return value
 
 
-def patch(current: t.Mapping[str, t.Any], wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def difference(current: t.Mapping[str, t.Any], wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The smallest body for ``PATCH /config`` that makes the wanted keys true; empty when they are."""
     changes: dict[str, t.Any] = {}
     for key, value in wanted.items():
@@ -88,7 +88,7 @@ def patch(current: t.Mapping[str, t.Any], wanted: t.Mapping[str, t.Any]) -> dict
             if current.get(key) is not None:
                 changes[key] = None
         elif isinstance(value, t.Mapping) and isinstance(current.get(key), t.Mapping):
-            nested = patch(current[key], value)
+            nested = difference(current[key], value)
             if nested:
                 changes[key] = nested
         elif isinstance(value, t.Mapping):
@@ -157,7 +157,7 @@ def why_not_timing(config: t.Mapping[str, t.Any]) -> Refuse | None:
 
 def plan_patch(current: t.Mapping[str, t.Any], wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any] | Refuse:
     """What to send to Patroni; empty when nothing differs."""
-    changes = patch(current, wanted)
+    changes = difference(current, wanted)
     if any(key in wanted for key in DEFAULTS):
         refusal = why_not_timing(merged(current, changes))
         if refusal is not None:

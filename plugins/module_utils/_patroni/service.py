@@ -53,7 +53,7 @@ class ConfigService:
         if self._check_mode:
             seen = self._read()
             if seen.why_not is not None:
-                return ConfigOutcome(None, plan.merged({}, plan.patch({}, wanted)), plan.patch({}, wanted))
+                return ConfigOutcome(None, plan.merged({}, plan.difference({}, wanted)), plan.difference({}, wanted))
             current = seen.value
         else:
             current = wait_until(self._read, self._clock, self._timeout, self._poll_interval, "Patroni's configuration")
@@ -108,7 +108,7 @@ class ConfigService:
         seen = self._read()
         if seen.why_not is not None:
             return seen
-        missing = plan.patch(seen.value, wanted)
+        missing = plan.difference(seen.value, wanted)
         return Seen(seen.value, f"still different: {', '.join(sorted(missing))}" if missing else None)
 
     def _pending_restart(self) -> tuple[str, ...]:

@@ -215,8 +215,9 @@ def _ca(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
     if wanted and found and wanted != found:
         yield Finding(
             "other-ca",
-            f"the host trusts the CA {found[:16]}… (/etc/dedicated/pki/ca.fingerprint), the inventory has"
-            f" {wanted[:16]}…; a second CA would cut the cluster in two: restore the CA of this cluster on the controller",
+            f"the host trusts the CA {found[:16]}… (/etc/dedicated/pki/ca.fingerprint), the inventory"
+            f" has {wanted[:16]}…; a second CA would cut the cluster in two: restore the CA of"
+            " this cluster on the controller",
         )
 
 

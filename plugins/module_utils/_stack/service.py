@@ -241,7 +241,7 @@ class StackService:
     ) -> None:
         landing = set(planned.paths(plan.LAND))
         checks = [check for check in request.checks if check.path in landing]
-        if compose_file is not None and compose_file in landing and self._has_compose():
+        if compose_file is not None and compose_file in landing and self._runner.find("docker") is not None:
             argv = ("docker", "compose", "--project-directory", "%d", "-f", "%s", "config", "--quiet")
             checks.append(model.CheckSpec(compose_file, argv))
         if not checks:
@@ -253,11 +253,11 @@ class StackService:
             for check in checks:
                 self._check(check, root, posixpath.join(root, names[check.path]), check.path in secret)
 
-    def _has_compose(self) -> bool:
-        """A host before its first converge has no Docker, or one without the plugin."""
-        if self._runner.find("docker") is None:
+    def _lacks_compose(self, check: model.CheckSpec) -> bool:
+        """A host before its first converge can have Docker without the plugin. Asked only when a check has failed."""
+        if check.argv[:2] != ("docker", "compose"):
             return False
-        return self._runner.run(("docker", "compose", "version", "--short")).rc == 0
+        return self._runner.run(("docker", "compose", "version", "--short")).rc != 0
 
     def _check(self, check: model.CheckSpec, root: str, staged: str, hidden: bool) -> None:
         if self._runner.find(check.argv[0]) is None:
@@ -272,7 +272,7 @@ class StackService:
                 )
             )
         done = self._runner.run([word.replace("%s", staged).replace("%d", root) for word in check.argv])
-        if done.rc == 0:
+        if done.rc == 0 or self._lacks_compose(check):
             return
         said = (done.stderr.strip() or done.stdout.strip()).replace(root, posixpath.dirname(check.path))
         raise DedicatedError(

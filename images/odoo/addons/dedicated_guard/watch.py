@@ -69,15 +69,26 @@ def _note(resource: str, started: float, away: plan.Away | None) -> None:
 
 
 class _Quiet(logging.Filter):
-    """Odoo writes a line, or a traceback, per request while the database is away; ours says it once."""
+    """Odoo writes a line, or a traceback, per attempt while the database is away; ours says it once."""
 
     STARTS = ("Connection to the database failed", "bad query", "Failed to load registry", "Listing databases failed")
 
     def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is not None and outage(error):
+            return False
         return not (is_away(plan.DATABASE) and str(record.msg).startswith(self.STARTS))
 
 
 def quieten_odoo() -> None:
     quiet = _Quiet()
-    for name in ("odoo.sql_db", "odoo.registry", "odoo.orm.registry", "odoo.modules.registry", "odoo.service.db"):
+    for name in (
+        "odoo.sql_db",
+        "odoo.registry",
+        "odoo.service.db",
+        "odoo.service.server",
+        "odoo.addons.base.models.ir_cron",
+        "odoo.addons.base.models.ir_http",
+        "odoo.addons.bus.websocket",
+    ):
         logging.getLogger(name).addFilter(quiet)

@@ -44,7 +44,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._patroni import pla
 )
 def test_patch(current: dict[str, t.Any], wanted: dict[str, t.Any], expected: dict[str, t.Any]) -> None:
     before = copy.deepcopy(current)
-    assert plan.patch(current, wanted) == expected
+    assert plan.difference(current, wanted) == expected
     assert current == before
 
 
@@ -59,8 +59,8 @@ def test_a_patch_makes_the_wanted_true_and_touches_nothing_else() -> None:
     for _ in range(2000):
         current = {key: grow(3, False) for key in "abcz"}
         wanted = {key: grow(3, True) for key in rng.sample("abcd", rng.randrange(5))}
-        after = plan.merged(current, plan.patch(current, wanted))
-        assert plan.patch(after, wanted) == {}
+        after = plan.merged(current, plan.difference(current, wanted))
+        assert plan.difference(after, wanted) == {}
         assert {key: after[key] for key in current if key not in wanted} == {
             key: current[key] for key in current if key not in wanted
         }
