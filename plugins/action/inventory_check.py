@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Read the inventory, judge it, report everything at once."""
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        __, arguments = self.validate_argument_spec(
             argument_spec={
                 "layers": {"type": "dict"},
                 "etcd_group": {"type": "str", "default": "etcd"},

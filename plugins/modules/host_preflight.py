@@ -26,7 +26,7 @@ options:
     default: ""
   ca_fingerprint:
     description: SHA-256 fingerprint of the internal CA, compared with C(/etc/dedicated/pki/ca.fingerprint). Empty means
-      not compared.
+      not compared; V(none) means that the controller has no CA yet, so that a host with one is refused.
     type: str
     default: ""
   root:
@@ -212,7 +212,7 @@ def main() -> None:
     params = module.params
 
     def run(argv: list[str]) -> tuple[int, str]:
-        code, out, _ = module.run_command(argv, environ_update={"LC_ALL": "C.UTF-8"})
+        code, out, __ = module.run_command(argv, environ_update={"LC_ALL": "C.UTF-8"})
         return code, out
 
     try:

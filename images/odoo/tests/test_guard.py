@@ -396,7 +396,8 @@ def test_outage(odoo: str, outage: str) -> None:
         docker(*went)
         try:
             time.sleep(OUTAGE_SECONDS)
-            health = Browser(host).get("/web/health")
+            if outage != "postgres frozen":  # then every worker may be waiting for it
+                assert Browser(host).get("/web/health").status == 200
         finally:
             docker(*came)
         time.sleep(8)
@@ -406,7 +407,6 @@ def test_outage(odoo: str, outage: str) -> None:
     logs = {name: docker("logs", name)[marker[name]:] for name in before}
     wrong = {problem for name, answer, _ in answers if (problem := refused_well(name, answer))}
     assert not wrong, "\n".join(sorted(wrong))
-    assert health.status == 200
     if outage.endswith("stopped"):
         assert sum(answer.status == 503 for _, answer, _ in answers) > 10
     assert {answer.status for name, answer, _ in answers if name == "health"} == {200}

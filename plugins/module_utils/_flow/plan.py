@@ -257,7 +257,7 @@ def _drop(options: Options, where: str) -> list[str]:
 
 def _chains(flows: t.Sequence[Flow], network: Network, options: Options) -> list[str]:
     """All chains of the table."""
-    multicast = [rule for rule in inbound([each for each in flows if each.proto == "vrrp"], network)]
+    multicast = list(inbound([each for each in flows if each.proto == "vrrp"], network))
     unicast = inbound([each for each in flows if each.proto != "vrrp"], network)
     containers = [f'iifname "{name}"' for name in options.container_interfaces]
     to_host = [f"tcp dport {_set(options.container_to_host_ports)} accept"] if options.container_to_host_ports else []

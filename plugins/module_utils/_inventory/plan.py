@@ -267,10 +267,10 @@ def _needed(snapshot: Snapshot) -> dict[str, tuple[Option, dict[str, None]]]:
     for group, roles in snapshot.layers.items():
         for option in snapshot.options:
             if option.required and option.role in roles and option.name not in snapshot.provided:
-                _, hosts = needed.setdefault(option.name, (option, {}))
+                __, hosts = needed.setdefault(option.name, (option, {}))
                 hosts.update(dict.fromkeys(snapshot.members(group)))
     address = Option("dedicated_address", "", required=True, description="Private IPv4 address of the host.")
-    _, hosts = needed.setdefault(address.name, (address, {}))
+    __, hosts = needed.setdefault(address.name, (address, {}))
     hosts.update(dict.fromkeys(snapshot.members(ALL)))
     return needed
 

@@ -19,6 +19,7 @@ DOCKER_SOURCES: dict[str, tuple[str, ...]] = {
 }
 ARCHITECTURES = ("x86_64", "aarch64")
 MIN_FREE_INODES = 10000
+NO_CA = "none"  # the controller has no CA yet
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 CONTAINER = re.compile(r"[0-9a-f]{64}")
 IMAGE = re.compile(r"(?P<registry>[^/@\s]+)/(?P<name>[^@\s]+)@(?P<digest>sha256:[0-9a-f]{64})")
@@ -211,6 +212,15 @@ def _cluster(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
 
 
 def _ca(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
+    if limits.ca_fingerprint == NO_CA:
+        if facts.ca_fingerprint:
+            yield Finding(
+                "other-ca",
+                f"the host trusts the CA {facts.ca_fingerprint[:16]}… (/etc/dedicated/pki/ca.fingerprint), the controller"
+                " has none; a second CA would cut the cluster in two: restore the CA of this cluster on the"
+                " controller (pki_dir)",
+            )
+        return
     wanted, found = (re.sub(r"[^0-9a-f]", "", each.lower()) for each in (limits.ca_fingerprint, facts.ca_fingerprint))
     if wanted and found and wanted != found:
         yield Finding(

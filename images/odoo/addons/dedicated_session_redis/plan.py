@@ -73,6 +73,11 @@ def place(prefix: str, sid: str) -> tuple[str, str]:
     return prefix + sid[:IDENTIFIER_LENGTH], sid[IDENTIFIER_LENGTH:]
 
 
+def claim(field: str) -> str:
+    """The field that holds the session id which follows this one; the first rotation to write it wins."""
+    return f"next:{field}"
+
+
 def identifier_keys(prefix: str, identifiers: t.Iterable[str]) -> list[str]:
     """Keys of identifiers. Anything else is refused: it could reach another database's sessions."""
     found = list(identifiers)

@@ -1,6 +1,11 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Odoo 19's session store interface on Redis. An unreachable Redis is SessionStoreUnavailable, never "no session"."""
+"""Odoo 19's session store interface on Redis. An unreachable Redis is SessionStoreUnavailable, never "no session".
+
+No MULTI/EXEC on purpose: Redis (8.0.2 seen) drops every transaction of its append-only file at start when the default
+user is switched off without permissions, which would log everybody out. Single commands in the right order do: after
+each of them the sessions are in order.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,6 @@ from . import plan
 _logger = logging.getLogger(__name__)
 
 TIMEOUT = 1.5
-# A rotation that meets another one of the same session looks again; each round one of them succeeds.
-ROTATION_ROUNDS = 10
 
 
 class SessionStoreUnavailable(Exception):
@@ -42,8 +45,6 @@ class Store:
         for delay in (*plan.retry_delays(self.away), None):
             try:
                 result = command(self.client)
-            except redis.WatchError:
-                raise
             except redis.RedisError as exc:
                 # Also an answer of the wrong server (a master that became a replica): look for the right one anew.
                 self.client.connection_pool.disconnect(inuse_connections=False)
@@ -107,7 +108,7 @@ class RedisSessionStore(SessionStore):
         value, lifetime = plan.encode(session), self._lifetime()
 
         def command(client):
-            with client.pipeline(transaction=True) as pipe:
+            with client.pipeline(transaction=False) as pipe:
                 pipe.hset(key, field, value).expire(key, lifetime).execute()
 
         self.store.run(command)
@@ -121,16 +122,17 @@ class RedisSessionStore(SessionStore):
             return
         if session["create_time"] + http.SESSION_DELETION_TIMER >= time.time():
             return
-        del session["gc_previous_sessions"]
         key, field = plan.place(self.store.prefix, session.sid)
-        value, lifetime = plan.encode(session), self._lifetime()
 
         def command(client):
-            # One transaction: another request never sees the session missing.
-            with client.pipeline(transaction=True) as pipe:
-                pipe.delete(key).hset(key, field, value).expire(key, lifetime).execute()
+            # All but this one: another request never sees it missing.
+            others = [other for other in client.hkeys(key) if other != field.encode()]
+            if others:
+                client.hdel(key, *others)
 
         self.store.run(command)
+        del session["gc_previous_sessions"]
+        self.save(session)
 
     # -- rotation ---------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class RedisSessionStore(SessionStore):
         data, lifetime = self._renewed(session, env, sid, gc_previous=False), self._lifetime()
 
         def command(client):
-            with client.pipeline(transaction=True) as pipe:
+            with client.pipeline(transaction=False) as pipe:
                 pipe.hset(key, field, plan.encode(data)).expire(key, lifetime).hdel(old_key, old_field).execute()
 
         self.store.run(command)
@@ -178,31 +180,24 @@ class RedisSessionStore(SessionStore):
     def _rotate_soft(self, session, env):
         key, field = plan.place(self.store.prefix, session.sid)
         sid = session.sid[: plan.IDENTIFIER_LENGTH] + self.generate_key()[plan.IDENTIFIER_LENGTH :]
-        new_field = sid[plan.IDENTIFIER_LENGTH :]
+        new_field, claim = sid[plan.IDENTIFIER_LENGTH :], plan.claim(field)
         data, lifetime = self._renewed(session, env, sid, gc_previous=True), self._lifetime()
         old = {**session, "next_sid": sid, "deletion_time": time.time() + http.SESSION_DELETION_TIMER}
 
         def command(client):
             """The session id that counts: ours, or the one of a request that was faster."""
-            with client.pipeline(transaction=True) as pipe:
-                pipe.watch(key)
-                recent = plan.decode(pipe.hget(key, field)) or {}
-                if recent.get("next_sid"):
-                    return recent["next_sid"]
-                pipe.multi()
-                # Both or none: an old session that points to a missing one would log the user out.
-                pipe.hset(key, field, plan.encode(old)).hset(key, new_field, plan.encode(data))
-                pipe.expire(key, lifetime).execute()
-                return sid
+            # The new session first, so that nothing ever points to one that does not exist.
+            client.hset(key, new_field, plan.encode(data))
+            client.hsetnx(key, claim, sid)
+            winner = (client.hget(key, claim) or sid.encode()).decode()
+            if winner != sid:
+                client.hdel(key, new_field)
+                return winner
+            client.hset(key, field, plan.encode(old))
+            client.expire(key, lifetime)
+            return sid
 
-        for _ in range(ROTATION_ROUNDS):
-            try:
-                chosen = self.store.run(command)
-                break
-            except redis.WatchError:
-                continue
-        else:
-            return  # it stays valid, and the next request rotates
+        chosen = self.store.run(command)
         if chosen == sid:
             self._become(session, sid, data)
         else:

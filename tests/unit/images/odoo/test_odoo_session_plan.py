@@ -42,6 +42,11 @@ def test_soft_rotation_stays_on_one_key() -> None:
     assert plan.place("", SID)[0] == plan.place("", SID[:42] + "C" * 42)[0]
 
 
+def test_a_claim_is_no_session_field() -> None:
+    assert not plan.is_sid(SID[:42] + plan.claim(SID[42:]))
+    assert ":" in plan.claim(SID[42:])
+
+
 def test_identifiers_reach_nothing_else() -> None:
     assert plan.identifier_keys("p:", ["a" * 42]) == ["p:" + "a" * 42]
     for bad in ("a" * 42, ["*"], ["a" * 84], ["../" + "a" * 39]):
