@@ -63,8 +63,8 @@ options:
     suboptions:
       path:
         description:
-          - Path relative to O(directory), or absolute below C(/etc/dedicated), C(/etc/logrotate.d),
-            C(/etc/systemd/system), C(/etc/tmpfiles.d), C(/run) or C(/var/lib/dedicated).
+          - Path relative to O(directory), or absolute below C(/etc/dedicated), C(/run), C(/var/lib/dedicated), or a
+            directory of the host's own configuration that takes drop-ins (Docker, systemd, SSH, sysctl, apt, chrony).
         type: str
         required: true
       content:

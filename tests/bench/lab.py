@@ -75,11 +75,11 @@ class Lab:
             argv += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--env", f"PGSSLCERT={CERTIFICATES}/cert.pem",
                      "--env", f"PGSSLKEY={CERTIFICATES}/key.pem", "--env", f"PGSSLROOTCERT={CERTIFICATES}/ca.pem"]
             database = ["--db_host=127.0.0.1", "--db_port=5000", "--db_sslmode=verify-ca"]
-        self.run(*argv, web["Config"]["Image"], *web["Config"]["Cmd"], f"--http-port={port}", f"--gevent-port={port + 3}",
-                 *database)
+        self.run(*argv, web["Config"]["Image"], *web["Config"]["Cmd"], *database, f"--http-port={port}",
+                 f"--gevent-port={port + 3}")
 
     def lend_certificate(self) -> None:
-        """libpq takes a key only from its own user; the router's is lent to Odoo's for the time of the run, in memory."""
+        """libpq takes a key only from its own user; Odoo's is lent the router's for the time of the run, in memory."""
         source = "/etc/dedicated/pki/router"
         script = f"install -d -m 0700 -o {ODOO_UID} {CERTIFICATES}"
         for name in ("ca.pem", "cert.pem", "key.pem"):

@@ -160,11 +160,11 @@ def deleted(api: Api, job: int) -> bool:
     return True
 
 
-def test_the_poolers_keep_a_session_for_listen(lab: Lab) -> None:
-    """In transaction mode LISTEN would be accepted and never deliver: the connections that listen are still there."""
-    rows = lab.leader().sql(
-        "SELECT query FROM pg_stat_activity WHERE usename = 'odoo' AND datname = 'postgres' AND query ILIKE 'listen%'"
-    )
-    queries = " ".join(row[0] for row in rows).lower()
-    assert "cron_trigger" in queries
-    assert "imbus" in queries
+def test_only_the_database_that_is_listened_on_is_pooled_by_session(lab: Lab) -> None:
+    """In transaction mode LISTEN would be accepted and never deliver."""
+    show = ["psql", "-h", "/run/dedicated/router", "-p", "6432", "-U", "pgbouncer", "-XAt", "-c", "SHOW POOLS", "pgbouncer"]
+    for host in lab.of("odoo"):
+        pools = [line.split("|") for line in host.inside("pgbouncer", show).stdout.splitlines()]
+        modes = {pool[0]: pool[-2] for pool in pools}
+        assert modes["postgres"] == "session"
+        assert modes[lab.database] == "transaction"

@@ -4,7 +4,7 @@
 
 The host is one of tools/lab under the name `refuse`, with a registry that holds a single small image: whether the
 registry holds a digest is asked of a real registry, and nothing else of an image matters before a refusal.
-REFUSE_KEEP=1 leaves the lab for the next run.
+REFUSE_KEEP=1 leaves the lab's services for the next run, which makes only the host anew.
 """
 
 from __future__ import annotations
@@ -106,8 +106,11 @@ class Host:
 class Case:
     """A copy of the lab's inventory that a test may spoil, and the run against it."""
 
-    def __init__(self, host: Host, inventory: Path, password: Path, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, host: Host, inventory: Path, password: Path, secrets: Mapping[str, str], connections: Path
+    ) -> None:
         self.host, self.inventory, self.password, self.secrets = host, inventory, password, secrets
+        self.connections = connections
 
     def hosts(self) -> dict[str, t.Any]:
         """hosts.yml as data."""
@@ -127,7 +130,8 @@ class Case:
         data = self.hosts()
         network = data["all"]["hosts"]["node1"]["dedicated_address"].rsplit(".", 1)[0]
         for number, name in enumerate(names, address):
-            data["all"]["hosts"][name] = {"ansible_host": f"{network}.{number}", "dedicated_address": f"{network}.{number}"}
+            place = f"{network}.{number}"
+            data["all"]["hosts"][name] = {"ansible_host": place, "dedicated_address": place}
             for group in groups:
                 data["all"]["children"][group]["hosts"][name] = None
         self.write_hosts(data)
@@ -139,6 +143,7 @@ class Case:
             "ANSIBLE_VAULT_PASSWORD_FILE": str(password or self.password),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_SSH_TIMEOUT": "4",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.connections),
         }
         command = [PLAYBOOK, "dedicated.odoo.site", "-i", str(self.inventory), *arguments]
         done = subprocess.run(
@@ -168,12 +173,29 @@ class Case:
         assert not told
 
 
+def remove_host(module: types.ModuleType) -> None:
+    """The host alone, and the disk of its engine."""
+    client, name = module.engine(), f"{module.NAME}-node1"
+    for container in client.containers.list(all=True, filters={"name": f"^{name}$"}):
+        container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters={"name": f"^{name}-docker$"}):
+        volume.remove(force=True)
+
+
+@pytest.fixture(scope="session")
+def connections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run's SSH connections live: one that a former host of the same address left is not found here."""
+    return tmp_path_factory.mktemp("ssh")
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[types.ModuleType]:
     """The lab `refuse`: registry, object store, one host; not converged."""
     module = load_lab()
     keep = bool(os.environ.get("REFUSE_KEEP"))
-    if not keep:
+    if keep:
+        remove_host(module)
+    else:
         module.down()
     module.up()
     yield module
@@ -190,12 +212,12 @@ def host(lab: types.ModuleType) -> Host:
 
 
 @pytest.fixture
-def case(lab: types.ModuleType, host: Host, tmp_path: Path) -> Case:
+def case(lab: types.ModuleType, host: Host, tmp_path: Path, connections: Path) -> Case:
     """An own copy of the inventory."""
     inventory = tmp_path / "inventory"
     shutil.copytree(lab.INVENTORY, inventory)
     secrets = lab.make_secrets() | {"vault password": (lab.BUILD / "vault-password").read_text().strip()}
-    made = Case(host, inventory, lab.BUILD / "vault-password", secrets)
+    made = Case(host, inventory, lab.BUILD / "vault-password", secrets, connections)
     data = made.hosts()
     # A CA's home of its own: a test may put a CA there.
     data["all"]["vars"]["pki_dir"] = str(tmp_path / "pki")

@@ -17,6 +17,7 @@ import http.cookiejar
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -439,3 +440,147 @@ def test_missing_database_is_no_outage(stack: Stack, odoo: str) -> None:
     host = address(f"guardtest-{odoo}")
     answer = Browser(host).ask("/odoo", X_Odoo_Database="missing")
     assert answer.status != 503
+
+
+def redis(*args: str) -> str:
+    return docker("exec", "guardtest-redis", "redis-cli", "--user", "admin", "--pass", "admin", "--no-auth-warning",
+                  "--raw", *args).rstrip("\n")
+
+
+def stored(sid: str) -> dict[str, t.Any] | None:
+    raw = redis("HGET", f"odoo:session:{sid[:42]}", sid[42:])
+    return json.loads(raw) if raw else None
+
+
+def age(sid: str, seconds: float) -> None:
+    data = stored(sid)
+    assert data is not None
+    redis("HSET", f"odoo:session:{sid[:42]}", sid[42:], json.dumps({**data, "create_time": time.time() - seconds}))
+
+
+def copy_of(browser: Browser, host: str) -> Browser:
+    other = Browser(host)
+    for cookie in browser.jar:
+        other.jar.set_cookie(cookie)
+    return other
+
+
+def test_rotation(odoo: str) -> None:
+    host = address(f"guardtest-{odoo}")
+    browser = Browser(host)
+    browser.login()
+    old = browser.session_id() or ""
+    assert 604000 < int(redis("TTL", f"odoo:session:{old[:42]}")) <= 604800
+
+    # Four requests at once, all with the old cookie: all agree on the new one.
+    age(old, 4 * 3600)
+    same = [copy_of(browser, host) for _ in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(Browser.logged_in, same))
+    new = {each.session_id() for each in same}
+    assert len(new) == 1
+    sid = new.pop() or ""
+    assert sid != old
+    assert sid[:42] == old[:42]
+    assert copy_of(browser, host).logged_in()  # the old one for two minutes more
+
+    # After that the old one goes; the new one stays.
+    age(sid, 200)
+    assert same[0].logged_in()
+    assert stored(old) is None
+    assert stored(sid) is not None
+    assert redis("HLEN", f"odoo:session:{sid[:42]}") == "1"
+    assert same[0].get("/web/session/logout").status == 303
+    assert stored(sid) is None
+    assert not copy_of(same[1], host).logged_in()
+
+
+def test_devices(odoo: str) -> None:
+    """What Odoo's list of devices asks of the store: is it there, and away with it."""
+    host = address(f"guardtest-{odoo}")
+    browser = Browser(host)
+    browser.login()
+    sid = browser.session_id() or ""
+    script = (
+        "from odoo.http import root; s = root.session_store\n"
+        f"a, b = {sid[:42]!r}, 'x' * 42\n"
+        "print('MISSING', s.get_missing_session_identifiers([a, b]) == {b})\n"
+        "s.vacuum(3600); s.delete_from_identifiers([b])\n"
+        "print('KEPT', s.get_missing_session_identifiers([a]) == set())\n"
+        "s.delete_from_identifiers([a]); print('GONE', s.get_missing_session_identifiers([a]) == {a})\n"
+        "try:\n    s.delete_from_identifiers('*')\nexcept ValueError:\n    print('REFUSED True')\n"
+    )
+    out = docker("exec", "-i", f"guardtest-{odoo}", "odoo", "shell", "-c", "/etc/odoo/odoo.conf", "-d", "odoo",
+                 "--no-http", "--shell-interface=python", stdin=script)
+    assert re.findall(r"(MISSING|KEPT|GONE|REFUSED) True", out) == ["MISSING", "KEPT", "GONE", "REFUSED"], out
+    assert not browser.logged_in()
+
+
+def test_a_session_outlives_odoo(odoo: str) -> None:
+    host = address(f"guardtest-{odoo}")
+    browser = Browser(host)
+    browser.login()
+    started = time.monotonic()
+    docker("stop", "--time", "60", f"guardtest-{odoo}")
+    assert time.monotonic() - started < 30  # SIGTERM reached the master
+    docker("start", f"guardtest-{odoo}")
+    host = address(f"guardtest-{odoo}")
+    wait("Odoo answers", lambda: Browser(host).get("/web/login").status == 200)
+    assert copy_of(browser, host).logged_in()
+
+
+def frame(payload: bytes, opcode: int = 1) -> bytes:
+    mask = b"\1\2\3\4"
+    assert len(payload) < 126
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + bytes(c ^ mask[i % 4] for i, c in enumerate(payload))
+
+
+def send_bus(text: str) -> None:
+    message = json.dumps({"type": "guardtest", "payload": text})
+    sql(
+        "INSERT INTO bus_bus (channel, message, create_date)"
+        f""" VALUES ('["odoo","guardtest"]', '{message}', now() AT TIME ZONE 'UTC')"""
+    )
+    sql("""NOTIFY imbus, '[["odoo","guardtest"]]'""", "postgres")
+
+
+def test_notifications_come_back(odoo: str) -> None:
+    """A websocket that lives through an outage gets messages again within seconds, also the one sent too early."""
+    host, port = address(f"guardtest-{odoo}"), 8069 if odoo == "threaded" else 8072
+    browser = Browser(host)
+    browser.login()
+    with socket.create_connection((host, port), timeout=60) as sock:
+        sock.sendall((
+            f"GET /websocket HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: http://{host}:{port}\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+            f"Cookie: session_id={browser.session_id()}\r\n\r\n"
+        ).encode())
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += sock.recv(4096)
+        assert b" 101 " in got.split(b"\r\n")[0], got
+        sock.sendall(frame(b'{"event_name":"subscribe","data":{"channels":["guardtest"],"last":0}}'))
+        time.sleep(2)
+        send_bus("before")
+
+        def received(text: str, seconds: float) -> bool:
+            nonlocal got
+            deadline = time.monotonic() + seconds
+            while text.encode() not in got and time.monotonic() < deadline:
+                sock.settimeout(max(deadline - time.monotonic(), 0.1))
+                try:
+                    more = sock.recv(4096)
+                except TimeoutError:
+                    break
+                assert more, "closed"
+                got += more
+            return text.encode() in got
+
+        assert received("before", 5)
+        docker("exec", "guardtest-postgres", "/tmp/down")
+        time.sleep(5)
+        docker("exec", "guardtest-postgres", "/tmp/up")
+        send_bus("early")  # nobody listens yet
+        assert received("early", 10)
+        send_bus("after")
+        assert received("after", 5)

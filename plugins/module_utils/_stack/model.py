@@ -21,6 +21,8 @@ COMPOSE_FILE = "compose.yaml"
 # Where files of a host's configuration belong; nothing of ours lies elsewhere.
 ROOTS = (
     "/etc/apt/apt.conf.d",
+    "/etc/apt/keyrings",
+    "/etc/apt/sources.list.d",
     "/etc/chrony",
     "/etc/dedicated",
     "/etc/docker",
