@@ -273,7 +273,10 @@ def main() -> None:
             emit(run_leg(leg, pools[leg["target"], leg["work"]][: leg["clients"]], books))
     finally:
         if books is not None:
-            emit({"removed": books.remove()})
+            try:
+                emit({"removed": books.remove()})
+            except (BadAnswer, OSError) as exc:
+                emit({"removed": None, "why": str(exc)})
 
 
 if __name__ == "__main__":

@@ -130,6 +130,8 @@ class Lab:
             for line in process.stdout:
                 result = json.loads(line)
                 if "removed" in result:
+                    if result["removed"] is None:
+                        print(f"bench: its invoices stay until the next run: {result['why']}", flush=True)
                     continue
                 results.append(result)
                 progress(result)

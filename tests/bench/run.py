@@ -14,7 +14,6 @@ Numbers mean something only on a machine that does nothing else: the load at the
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import signal
@@ -50,7 +49,7 @@ def store(lab: Lab, name: str, result: dict[str, t.Any], seconds: float) -> None
     path = BUILD / "bench.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known |= {"lab": NAME, "profile": lab.facts["profile"], "machine": lab.machine(), "versions": lab.versions()}
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     known.setdefault("sections", {})[name] = {"at": now, "seconds": round(seconds, 1), **result}
     path.write_text(json.dumps(known, indent=1) + "\n")
 

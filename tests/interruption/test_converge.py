@@ -10,6 +10,7 @@ belong together and run in this order; what each run printed lies in build/<lab>
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -22,6 +23,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = os.environ.get("LAB") or "lab"
@@ -53,11 +56,11 @@ class Cut(t.NamedTuple):
 CUTS = (
     Cut("host : Install packages", after=8),  # apt goes on without us and holds its lock
     Cut("load | Open a new connection"),  # a ruleset is loaded, its dead man's switch runs, nothing is committed
-    Cut("etcd | Bring it up"),  # the project is laid down, nothing runs
-    Cut("postgres | Bring it up", after=3),  # containers are starting
+    Cut("Bring up etcd"),  # the project is laid down, nothing runs
+    Cut("Bring up postgres", after=3),  # containers are starting
     Cut("cluster | Application database"),  # the role is there, its database is not
-    Cut("odoo | One-time step", after=15),  # Odoo is making its tables
-    Cut("edge | Bring it up"),
+    Cut("one-time step of odoo", after=15),  # Odoo is making its tables
+    Cut("Bring up edge"),
 )
 
 
@@ -103,7 +106,18 @@ def converge(label: str, *arguments: str, **kill: object) -> Run:
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             start_new_session=True, timeout=RUN_LIMIT, check=False,
         )  # fmt: skip
-    return Run(done.returncode, log.read_text(encoding="utf-8"))
+    output = log.read_text(encoding="utf-8")
+    told = [name for name, value in secrets().items() if value in output]
+    assert not told, f"secrets in the output of {log}"
+    return Run(done.returncode, output)
+
+
+@functools.cache
+def secrets() -> dict[str, str]:
+    """The lab's secrets; no run may print one, not even as a difference."""
+    vault = VaultLib([("default", VaultSecret((BUILD / "vault-password").read_bytes().strip()))])
+    path = ROOT / "inventories" / NAME / "group_vars" / "all" / "secrets.yml"
+    return t.cast("dict[str, str]", yaml.safe_load(vault.decrypt(path.read_bytes())))
 
 
 def containers() -> list[str]:

@@ -41,7 +41,6 @@ def test_a_session_lives_in_redis_and_nowhere_else(lab: Lab, admin: Browser, mas
     assert len(keys) == 1
     left = int(redis(lab, master, "admin", "TTL", keys[0]).split()[-1])
     assert 3600 < left <= 8 * 86400, "a session without end, or with hardly any time"
-    assert redis(lab, master, "admin", "OBJECT", "FREQ", "x")  # a user with all rights: the tool itself works
     for host in lab.of("odoo"):
         assert host.out("find /var/lib/dedicated/odoo/data/sessions -type f 2>/dev/null | wc -l") == "0"
 
@@ -100,7 +99,8 @@ def test_what_odoo_may_do_in_redis(lab: Lab, master: Host) -> None:
     ids=lambda words: "-".join(words[:2]),
 )
 def test_what_odoo_may_not_do_in_redis(lab: Lab, master: Host, command: list[str]) -> None:
-    assert "NOPERM" in redis(lab, master, "odoo", *command)
+    said = redis(lab, master, "odoo", *command)
+    assert "NOPERM" in said or "DEBUG command not allowed" in said
 
 
 @pytest.mark.parametrize("user", ["router", "replication", "sentinel"])

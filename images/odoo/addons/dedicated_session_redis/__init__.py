@@ -8,7 +8,7 @@ import logging
 from odoo import http
 from odoo.tools import config
 
-from . import plan, store
+from . import cookie, plan, store
 
 _logger = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ def _session_store(application):
 
 
 def install():
+    cookie.install()
     settings = plan.settings(config.get)
     if settings is None:
         _logger.warning("dedicated_session_url is not set: sessions stay in files")

@@ -248,4 +248,8 @@ class RedisSessionStore(SessionStore):
                             pipe.expire(key, limit)
                     pipe.execute()
 
-        self.store.run(command)
+        try:
+            self.store.run(command)
+        except SessionStoreUnavailable as exc:
+            # Called by the daily cleaning: what comes after it there does not need Redis.
+            _logger.warning("Life times of sessions are not looked at today: %s", exc)
