@@ -20,8 +20,8 @@ BUILD = ROOT / "build" / NAME
 MARK = "dedicated.odoo.bench"
 # Above every port of ours, below the kernel's own range.
 PORTS = {"unix": 18069, "haproxy": 18169}
-CERTIFICATES = "/run/dedicated-bench"
-ODOO_UID = 10050
+# What PgBouncer alone may open; Odoo is let in for the time of the run (its group may enter the folder).
+LEADER_SOCKET = "/run/dedicated/router/.s.PGSQL.5000"
 
 
 class Lab:
@@ -30,11 +30,21 @@ class Lab:
         if not path.exists():
             raise SystemExit(f"bench: no lab {NAME!r} is there; `make lab` first")
         self.facts: dict[str, t.Any] = json.loads(path.read_text())
-        edge = next(host for host in self.facts["hosts"] if "edge" in host["groups"])
-        self.container, self.address = edge["container"], edge["address"]
+        self.container = self.address = ""
+        self.choose_host()
         self.host = t.cast("str", urlsplit(self.facts["url"]).hostname)
         self.ca = Path(self.facts["ca_file"]).read_text()
         self.password = Path(self.facts["admin_password_file"]).read_text().strip()
+
+    def choose_host(self) -> None:
+        """The host that has every layer and the leader: there the direct Odoo has its database by Unix socket."""
+        query = ["docker", "exec", "--user", "postgres", "postgres", "psql", "-h", "/run/postgresql", "-Atc",
+                 "select pg_is_in_recovery()"]
+        for host in self.facts["hosts"]:
+            self.container, self.address = host["container"], host["address"]
+            if {"edge", "odoo", "postgres"} <= set(host["groups"]) and self.run(*query, check=False) == "f":
+                return
+        raise SystemExit("bench: no host of this lab has edge, Odoo and the PostgreSQL leader; is the lab up?")
 
     # -- commands on the host ---------------------------------------------------------------------------------
 
@@ -57,7 +67,7 @@ class Lab:
     def start(self, kind: str) -> None:
         """An Odoo of the same image, configuration and limits, with another way to the database and no Traefik.
 
-        unix: PostgreSQL's Unix socket. haproxy: TCP and TLS through HAProxy, without PgBouncer.
+        unix: PostgreSQL's Unix socket. haproxy: through HAProxy, without PgBouncer.
         """
         port = PORTS[kind]
         web = json.loads(self.run("docker", "inspect", "odoo-web"))[0]
@@ -71,20 +81,10 @@ class Lab:
             argv += ["--volume", "/run/dedicated/postgres:/run/dedicated/postgres"]
             database = ["--db_host=/run/dedicated/postgres", "--db_port=5432"]
         else:
-            self.lend_certificate()
-            argv += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--env", f"PGSSLCERT={CERTIFICATES}/cert.pem",
-                     "--env", f"PGSSLKEY={CERTIFICATES}/key.pem", "--env", f"PGSSLROOTCERT={CERTIFICATES}/ca.pem"]
-            database = ["--db_host=127.0.0.1", "--db_port=5000", "--db_sslmode=verify-ca"]
+            self.run("chmod", "0666", LEADER_SOCKET)
+            database = ["--db_host=/run/dedicated/router", "--db_port=5000"]
         self.run(*argv, web["Config"]["Image"], *web["Config"]["Cmd"], *database, f"--http-port={port}",
                  f"--gevent-port={port + 3}")
-
-    def lend_certificate(self) -> None:
-        """libpq takes a key only from its own user; Odoo's is lent the router's for the time of the run, in memory."""
-        source = "/etc/dedicated/pki/router"
-        script = f"install -d -m 0700 -o {ODOO_UID} {CERTIFICATES}"
-        for name in ("ca.pem", "cert.pem", "key.pem"):
-            script += f" && install -m 0400 -o {ODOO_UID} {source}/{name} {CERTIFICATES}/{name}"
-        self.run("sh", "-c", script)
 
     def wait(self, port: int, seconds: float = 90) -> None:
         probe = ("import http.client,sys;c=http.client.HTTPConnection('127.0.0.1',int(sys.argv[1]),timeout=20);"
@@ -95,14 +95,14 @@ class Lab:
                 return
             time.sleep(0.5)
         raise SystemExit(f"bench: the Odoo on port {port} did not answer in {seconds:.0f} s:\n"
-                         + self.run("sh", "-c", "docker logs --tail 20 $(docker ps -lq) 2>&1", check=False))
+                         + self.run("sh", "-c", f"for i in $(docker ps -aqf label={MARK}); do docker logs --tail 8 $i; done 2>&1", check=False))
 
     def clear(self) -> None:
-        """Remove every temporary container and the lent certificate, also those of an interrupted run."""
+        """Remove every temporary container, and the permission; also those of an interrupted run."""
         ids = self.run("docker", "ps", "--all", "--quiet", "--filter", f"label={MARK}", check=False).split()
         if ids:
             self.run("docker", "rm", "--force", "--volumes", *ids, check=False)
-        self.run("rm", "-rf", CERTIFICATES, check=False)
+        self.run("chmod", "0600", LEADER_SOCKET, check=False)
 
     # -- load ---------------------------------------------------------------------------------------------------
 

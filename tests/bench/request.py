@@ -19,7 +19,7 @@ WARM_SECONDS = {"mix": 6.0, "login": 3.0}
 # Each step of the chain adds one thing to the one before.
 CHAIN = [
     ("unix", "Odoo, PostgreSQL by Unix socket"),
-    ("haproxy", "+ TCP, TLS and HAProxy to PostgreSQL"),
+    ("haproxy", "+ HAProxy in front of PostgreSQL"),
     ("stack", "+ PgBouncer"),
     ("edge", "+ Traefik with TLS, connection kept"),
     ("edge-new", "+ a new TLS connection each time"),
@@ -91,7 +91,7 @@ def request(lab: Lab, rounds: int, pace: float) -> dict[str, t.Any]:
         cells += [Spread(**one["throughput_ratio"]).text(0, 100) + " %",
                   f"{100 * one['target']:.0f} % {'reached' if one['reached'] else 'MISSED'}"]
         rows.append(cells)
-    print(f"\nOdoo through the whole stack (Traefik, TLS, PgBouncer, HAProxy, TLS)"
+    print(f"\nOdoo through the whole stack (Traefik with TLS, PgBouncer, HAProxy)"
           f" against the same Odoo on PostgreSQL's Unix socket\n"
           f"  {rounds} paired rounds; medians (lowest-highest); throughput in requests/s, latency in ms\n")
     print(table(["", "direct /s", "p50", "p95", "stack /s", "p50", "p95", "of direct", "target"], rows))
