@@ -216,8 +216,10 @@ def run_leg(leg: Json, clients: list[Client], books: Books | None) -> Json:
         barrier.wait()
         started = time.perf_counter()
         try:
-            while time.perf_counter() - started < leg["seconds"]:
+            rounds = 0
+            while rounds < leg.get("at_least", 1) or time.perf_counter() - started < leg["seconds"]:
                 done[number] += work(clients[number], number, books)
+                rounds += 1
         except (BadAnswer, OSError, ValueError) as exc:
             failures.append(f"{type(exc).__name__}: {exc}")
             clients[number].close()

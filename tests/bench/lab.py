@@ -75,6 +75,8 @@ class Lab:
                 "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true",
                 "--tmpfs", "/tmp:mode=1777", "--memory", str(web["HostConfig"]["Memory"]),
                 "--pids-limit", str(web["HostConfig"]["PidsLimit"] or 1024), "--no-healthcheck"]
+        for limit in web["HostConfig"]["Ulimits"] or []:
+            argv += ["--ulimit", f"{limit['Name']}={limit['Soft']}:{limit['Hard']}"]
         for volume in web["HostConfig"]["Binds"]:
             argv += ["--volume", volume]
         if kind == "unix":
@@ -94,8 +96,9 @@ class Lab:
             if self.run("python3", "-c", probe, str(port), check=False) == "200":
                 return
             time.sleep(0.5)
+        show = f"for one in $(docker ps -aqf label={MARK}); do docker logs --tail 8 $one; done 2>&1"
         raise SystemExit(f"bench: the Odoo on port {port} did not answer in {seconds:.0f} s:\n"
-                         + self.run("sh", "-c", f"for i in $(docker ps -aqf label={MARK}); do docker logs --tail 8 $i; done 2>&1", check=False))
+                         + self.run("sh", "-c", show, check=False))
 
     def clear(self) -> None:
         """Remove every temporary container, and the permission; also those of an interrupted run."""

@@ -56,8 +56,14 @@ def run(
     timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        list(argv), env=os.environ | (env or {}), input=stdin, capture_output=True, text=True, errors="replace",
-        check=False, timeout=timeout,
+        list(argv),
+        env=os.environ | (env or {}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=timeout,
     )
     if check and done.returncode:
         raise Failed(f"{shlex.join(argv)} exited with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -74,8 +80,12 @@ class Host:
     container: str
 
     def run(
-        self, command: str | t.Sequence[str], env: dict[str, str] | None = None, stdin: str | None = None,
-        check: bool = True, timeout: float = 120,
+        self,
+        command: str | t.Sequence[str],
+        env: dict[str, str] | None = None,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """A command (a text goes to sh). Variables of env reach it by name only: no value is on a command line."""
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
@@ -201,7 +211,7 @@ class Lab:
         def getaddrinfo(host: t.Any, *arguments: t.Any, **more: t.Any) -> t.Any:
             return stock(names.get(host, host), *arguments, **more)
 
-        socket.getaddrinfo = getaddrinfo  # type: ignore[assignment]
+        socket.getaddrinfo = getaddrinfo
 
         def undo() -> None:
             socket.getaddrinfo = stock
@@ -236,7 +246,7 @@ class Browser(requests.Session):
     def sign_in(self, login: str, password: str) -> t.Self:
         page = self.get(self.at("/web/login"), timeout=60)
         token = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
-        assert page.status_code == 200 and token, f"no login form: {page.status_code} {page.text[:300]}"
+        assert token, f"no login form: {page.status_code} {page.text[:300]}"
         form = {"login": login, "password": password, "csrf_token": token.group(1)}
         answer = self.post(self.at("/web/login"), data=form, timeout=60, allow_redirects=False)
         assert answer.status_code == 303, f"not logged in: {answer.status_code} {answer.text[:300]}"

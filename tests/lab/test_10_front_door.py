@@ -39,7 +39,8 @@ def is_odoo(text: str) -> bool:
 def test_login_page_with_a_certificate_that_verifies(lab: Lab) -> None:
     page = requests.get(f"{lab.url}/web/login", verify=lab.ca_file, timeout=30)
     assert page.status_code == 200
-    assert 'name="csrf_token"' in page.text and 'name="password"' in page.text
+    assert 'name="csrf_token"' in page.text
+    assert 'name="password"' in page.text
 
 
 def test_the_certificate_is_not_taken_without_our_ca(lab: Lab) -> None:
@@ -199,7 +200,11 @@ def test_parallel_large_bodies_do_not_kill_the_edge(lab: Lab) -> None:
 
 
 def test_a_forged_forwarded_header_is_not_believed(lab: Lab) -> None:
-    forged = {"X-Forwarded-Host": "elsewhere.example", "X-Forwarded-Proto": "http", "Forwarded": "host=elsewhere.example"}
+    forged = {
+        "X-Forwarded-Host": "elsewhere.example",
+        "X-Forwarded-Proto": "http",
+        "Forwarded": "host=elsewhere.example",
+    }
     forged |= {"X_Forwarded_Host": "elsewhere.example"}
     answer = requests.get(f"{lab.url}/odoo", headers=forged, verify=lab.ca_file, allow_redirects=False, timeout=30)
     assert answer.status_code == 303

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import functools
 import json
 import time
 import typing as t
@@ -93,7 +94,9 @@ def test_a_message_from_the_server_arrives(lab: Lab, admin: Browser, api: Api) -
 
 def test_a_message_of_a_colleague_arrives_and_a_stranger_hears_nothing(lab: Lab, admin: Browser, api: Api) -> None:
     login, password, word = unique("colleague"), unique("pass"), unique("hello")
-    groups = api.call("ir.model.data", "search_read", [["module", "=", "base"], ["name", "=", "group_user"]], ["res_id"])
+    groups = api.call(
+        "ir.model.data", "search_read", [["module", "=", "base"], ["name", "=", "group_user"]], ["res_id"]
+    )
     values = {"name": login, "login": login, "password": password, "group_ids": [(6, 0, [groups[0]["res_id"]])]}
     user = api.call("res.users", "create", [values])[0]
     try:
@@ -101,7 +104,8 @@ def test_a_message_of_a_colleague_arrives_and_a_stranger_hears_nothing(lab: Lab,
         you = api.call("res.users", "read", [user], ["partner_id"])[0]["partner_id"][0]
         members = [(0, 0, {"partner_id": partner}) for partner in (me, you)]
         channel = api.call(
-            "discuss.channel", "create",
+            "discuss.channel",
+            "create",
             [{"name": unique("room"), "channel_type": "group", "channel_member_ids": members}],
         )[0]
         with connected(lab, admin.session_id) as socket, connected(lab, None) as stranger:
@@ -109,7 +113,11 @@ def test_a_message_of_a_colleague_arrives_and_a_stranger_hears_nothing(lab: Lab,
             subscribe(stranger, [f"discuss.channel_{channel}"])
             time.sleep(1)
             Api(lab, login, password).call(
-                "discuss.channel", "message_post", [channel], body=word, message_type="comment",
+                "discuss.channel",
+                "message_post",
+                [channel],
+                body=word,
+                message_type="comment",
                 subtype_xmlid="mail.mt_comment",
             )
             receive(socket, "discuss.channel/new_message", word, 5)
@@ -124,25 +132,35 @@ def test_a_scheduled_job_is_woken_at_once(api: Api) -> None:
     key = unique("dedicated.proof")
     model = api.call("ir.model", "search", [["model", "=", "res.partner"]])[0]
     job = api.call(
-        "ir.cron", "create",
-        [{
-            "name": key, "model_id": model, "state": "code", "interval_number": 999, "interval_type": "months",
-            "nextcall": "2099-01-01 00:00:00",
-            "code": f'p = env["ir.config_parameter"].sudo()\n'
-                    f'p.set_param("{key}", str(int(p.get_param("{key}", "0")) + 1))',
-        }],
+        "ir.cron",
+        "create",
+        [
+            {
+                "name": key,
+                "model_id": model,
+                "state": "code",
+                "interval_number": 999,
+                "interval_type": "months",
+                "nextcall": "2099-01-01 00:00:00",
+                "code": f'p = env["ir.config_parameter"].sudo()\n'
+                f'p.set_param("{key}", str(int(p.get_param("{key}", "0")) + 1))',
+            }
+        ],
     )[0]
 
     def runs() -> int:
         found = api.call("ir.config_parameter", "search_read", [["key", "=", key]], ["value"])
         return int(found[0]["value"]) if found else 0
 
+    def ran(times: int) -> bool:
+        return runs() == times
+
     try:
         with server_action(api, f'env["ir.cron"].browse({int(job)})._trigger()') as trigger:
             # Three in a row: a poll every minute that happens to come by does not do that.
             for number in (1, 2, 3):
                 trigger()
-                took = wait_until(f"run {number} of the job", lambda n=number: runs() == n, 10, 0.2)  # type: ignore[misc]
+                took = wait_until(f"run {number} of the job", functools.partial(ran, number), 10, 0.2)
                 assert took < POLL_SECONDS / 6
         time.sleep(1)
         assert runs() == 3  # once for each trigger
@@ -162,7 +180,19 @@ def deleted(api: Api, job: int) -> bool:
 
 def test_only_the_database_that_is_listened_on_is_pooled_by_session(lab: Lab) -> None:
     """In transaction mode LISTEN would be accepted and never deliver."""
-    show = ["psql", "-h", "/run/dedicated/router", "-p", "6432", "-U", "pgbouncer", "-XAt", "-c", "SHOW POOLS", "pgbouncer"]
+    show = [
+        "psql",
+        "-h",
+        "/run/dedicated/router",
+        "-p",
+        "6432",
+        "-U",
+        "pgbouncer",
+        "-XAt",
+        "-c",
+        "SHOW POOLS",
+        "pgbouncer",
+    ]
     for host in lab.of("odoo"):
         pools = [line.split("|") for line in host.inside("pgbouncer", show).stdout.splitlines()]
         modes = {pool[0]: pool[-2] for pool in pools}

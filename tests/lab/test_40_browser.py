@@ -37,8 +37,14 @@ def chromium(lab: Lab, trusted: bool = True) -> collections.abc.Iterator[webdriv
         options = webdriver.ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))
         for argument in (
-            "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server",
-            "--window-size=1400,900", f"--user-data-dir={home}/profile", "--lang=en-US",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--no-proxy-server",
+            "--window-size=1400,900",
+            f"--user-data-dir={home}/profile",
+            "--lang=en-US",
             f"--host-resolver-rules=MAP {lab.domain} {lab.front}",
         ):
             options.add_argument(argument)
@@ -73,6 +79,8 @@ def sign_in(driver: webdriver.Chrome, lab: Lab) -> None:
     driver.find_element(By.CSS_SELECTOR, "input#password").send_keys(lab.password)
     driver.find_element(By.CSS_SELECTOR, ".oe_login_form button[type=submit]").click()
     shown(driver, ".o_main_navbar", 90)
+    # A click while the first page is still coming would be lost.
+    shown(driver, ".o_action_manager > *", 90)
 
 
 def test_a_browser_without_our_ca_refuses_the_page(lab: Lab) -> None:

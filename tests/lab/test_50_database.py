@@ -38,7 +38,9 @@ def test_the_application_role_can_do_no_more_than_its_work(leader: Host) -> None
 
 
 def test_every_password_is_a_scram_hash(leader: Host) -> None:
-    rows = leader.sql("SELECT rolname, left(rolpassword, 14) FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL")
+    rows = leader.sql(
+        "SELECT rolname, left(rolpassword, 14) FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL"
+    )
     assert {name for name, _ in rows} >= {"odoo"}
     assert {start for _, start in rows} == {"SCRAM-SHA-256$"}
 
@@ -64,7 +66,7 @@ def test_settings_that_keep_the_data(leader: Host) -> None:
         "pgaudit.log": "role,ddl",
     }
     names = ", ".join(f"'{name}'" for name in wanted)
-    assert dict(leader.sql(f"SELECT name, setting FROM pg_settings WHERE name IN ({names})")) == wanted  # type: ignore[arg-type]
+    assert dict(leader.sql(f"SELECT name, setting FROM pg_settings WHERE name IN ({names})")) == wanted
     loaded = leader.sql("SHOW shared_preload_libraries")[0][0]
     assert {"pgaudit", "pg_stat_statements"} <= {name.strip() for name in loaded.split(",")}
 
@@ -88,9 +90,7 @@ def probe(leader: Host, secret: str, **parameters: str) -> str:
         "    print(error)\n"
     )
     where = {"host": leader.address, "port": "5432", "dbname": "odoo", "user": "odoo", "connect_timeout": "10"}
-    return leader.out(
-        ["python3", "-c", script], env={"PROOF_PASSWORD": secret}, stdin=json.dumps(where | parameters)
-    )
+    return leader.out(["python3", "-c", script], env={"PROOF_PASSWORD": secret}, stdin=json.dumps(where | parameters))
 
 
 def test_postgres_wants_tls_a_certificate_and_the_password(lab: Lab, leader: Host) -> None:
@@ -209,9 +209,12 @@ def test_pgbackrest_check_and_info_are_clean(lab: Lab, leader: Host) -> None:
 def s3(lab: Lab) -> t.Any:
     """The store, with the credentials that lie on the hosts: what a burglar would have."""
     return boto3.client(
-        "s3", endpoint_url=f"https://{lab.service_address(5)}:8333", verify=str(lab.build / "services-ca.pem"),
+        "s3",
+        endpoint_url=f"https://{lab.service_address(5)}:8333",
+        verify=str(lab.build / "services-ca.pem"),
         aws_access_key_id=lab.secrets["pgbackrest_s3_key"],
-        aws_secret_access_key=lab.secrets["pgbackrest_s3_key_secret"], region_name="lab",
+        aws_secret_access_key=lab.secrets["pgbackrest_s3_key_secret"],
+        region_name="lab",
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, proxies={}),
     )
 
@@ -254,8 +257,12 @@ def test_a_burglar_cannot_loosen_the_lock(lab: Lab, s3: t.Any) -> None:
 
 def test_the_store_wants_a_key(lab: Lab) -> None:
     stranger = boto3.client(
-        "s3", endpoint_url=f"https://{lab.service_address(5)}:8333", verify=str(lab.build / "services-ca.pem"),
-        aws_access_key_id="nobody", aws_secret_access_key="wrong", region_name="lab",
+        "s3",
+        endpoint_url=f"https://{lab.service_address(5)}:8333",
+        verify=str(lab.build / "services-ca.pem"),
+        aws_access_key_id="nobody",
+        aws_secret_access_key="wrong",
+        region_name="lab",
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, proxies={}),
     )
     with pytest.raises(ClientError) as refusal:

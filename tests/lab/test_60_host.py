@@ -14,12 +14,22 @@ import testinfra
 from labtools import STACKS, Host, Lab, run
 
 UIDS = {
-    "etcd": 10020, "postgres": 10010, "redis": 10030, "sentinel": 10030, "haproxy": 10040, "pgbouncer": 10040,
-    "odoo-web": 10050, "odoo-cron": 10050, "traefik": 10060,
+    "etcd": 10020,
+    "postgres": 10010,
+    "redis": 10030,
+    "sentinel": 10030,
+    "haproxy": 10040,
+    "pgbouncer": 10040,
+    "odoo-web": 10050,
+    "odoo-cron": 10050,
+    "traefik": 10060,
 }
 CONTAINERS = {
-    "etcd": ["etcd"], "postgres": ["postgres"], "redis": ["redis", "sentinel"],
-    "odoo": ["haproxy", "pgbouncer", "odoo-web", "odoo-cron"], "edge": ["traefik"],
+    "etcd": ["etcd"],
+    "postgres": ["postgres"],
+    "redis": ["redis", "sentinel"],
+    "odoo": ["haproxy", "pgbouncer", "odoo-web", "odoo-cron"],
+    "edge": ["traefik"],
 }
 
 
@@ -49,7 +59,9 @@ def test_timers_of_the_backups_wait(remote: t.Any) -> None:
         timer = remote.service(f"dedicated-backup-{kind}.timer")
         assert timer.is_running
         assert timer.is_enabled
-    assert "dedicated-backup-full" in remote.check_output("systemctl list-timers --no-legend dedicated-backup-full.timer")
+    assert "dedicated-backup-full" in remote.check_output(
+        "systemctl list-timers --no-legend dedicated-backup-full.timer"
+    )
 
 
 def test_no_unit_of_ours_has_failed(node: Host) -> None:
@@ -78,8 +90,14 @@ def test_kernel_settings(lab: Lab, node: Host) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["permitrootlogin no", "passwordauthentication no", "kbdinteractiveauthentication no", "x11forwarding no",
-     "permitemptypasswords no", "maxauthtries 4"],
+    [
+        "permitrootlogin no",
+        "passwordauthentication no",
+        "kbdinteractiveauthentication no",
+        "x11forwarding no",
+        "permitemptypasswords no",
+        "maxauthtries 4",
+    ],
 )
 def test_ssh_settings_in_force(node: Host, setting: str) -> None:
     assert setting in node.out("sshd -T").splitlines()
@@ -87,9 +105,25 @@ def test_ssh_settings_in_force(node: Host, setting: str) -> None:
 
 def ssh(lab: Lab, host: Host, user: str, *options: str) -> tuple[int, str]:
     done = run(
-        ["ssh", "-o", f"UserKnownHostsFile={lab.build / 'ssh' / 'known_hosts'}", "-o", "BatchMode=yes", "-F", "none",
-         "-o", "ConnectTimeout=10", "-o", "StrictHostKeyChecking=yes", *options, f"{user}@{host.address}", "true"],
-        env={"SSH_AUTH_SOCK": ""}, check=False, timeout=60,
+        [
+            "ssh",
+            "-o",
+            f"UserKnownHostsFile={lab.build / 'ssh' / 'known_hosts'}",
+            "-o",
+            "BatchMode=yes",
+            "-F",
+            "none",
+            "-o",
+            "ConnectTimeout=10",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            *options,
+            f"{user}@{host.address}",
+            "true",
+        ],
+        env={"SSH_AUTH_SOCK": ""},
+        check=False,
+        timeout=60,
     )
     return done.returncode, done.stderr
 
@@ -148,7 +182,9 @@ def test_no_container_has_more_rights_than_it_needs(inspected: dict[str, dict[st
 def test_the_kernel_says_the_same_of_their_processes(node: Host, inspected: dict[str, dict[str, t.Any]]) -> None:
     for name, one in inspected.items():
         status = dict(
-            line.split(":", 1) for line in node.out(f"cat /proc/{one['State']['Pid']}/status").splitlines() if ":" in line
+            line.split(":", 1)
+            for line in node.out(f"cat /proc/{one['State']['Pid']}/status").splitlines()
+            if ":" in line
         )
         assert set(status["Uid"].split()) == set(status["Gid"].split()) == {str(UIDS[name])}, name
         assert status["NoNewPrivs"].strip() == "1", name
@@ -162,14 +198,19 @@ def test_root_file_systems_are_read_only(node: Host, inspected: dict[str, dict[s
         done = node.inside(name, ["touch", "/usr/proof"], check=False)
         assert done.returncode != 0
         # Root in the container would be turned away by the file system itself.
-        assert "Read-only file system" in node.run(["docker", "exec", "--user", "0", name, "touch", "/proof"], check=False).stderr
+        assert (
+            "Read-only file system"
+            in node.run(["docker", "exec", "--user", "0", name, "touch", "/proof"], check=False).stderr
+        )
 
 
 def test_images_run_by_digest(node: Host, inspected: dict[str, dict[str, t.Any]]) -> None:
     for name, one in inspected.items():
         reference = one["Config"]["Image"]
         assert re.fullmatch(r"[^@]+@sha256:[0-9a-f]{64}", reference), f"{name}: {reference}"
-        digests = json.loads(node.out(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", one["Image"]]))
+        digests = json.loads(
+            node.out(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", one["Image"]])
+        )
         assert reference in digests, name
 
 
@@ -188,7 +229,8 @@ def test_private_keys_are_for_their_service_alone(node: Host) -> None:
 
 
 def test_the_key_of_the_ca_is_on_no_host(lab: Lab, node: Host) -> None:
-    found = node.out("grep -rlE 'BEGIN (ENCRYPTED |EC |RSA )?PRIVATE KEY' /etc /opt /root /home /var/tmp /tmp /run 2>/dev/null || true")
+    roots = "/etc /opt /root /home /var/tmp /tmp /run"
+    found = node.out(f"grep -rlE 'BEGIN (ENCRYPTED |EC |RSA )?PRIVATE KEY' {roots} 2>/dev/null || true")
     allowed = r"/etc/dedicated/pki/\w+/key\.pem|/etc/ssl/private/\S+|/etc/docker/key\.json"
     assert not [path for path in found.splitlines() if not re.fullmatch(allowed, path)]
     for key in Path(lab.ca_file).parent.glob("*key*"):

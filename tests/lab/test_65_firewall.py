@@ -44,9 +44,25 @@ def scan(lab: Lab, host: Host, ports: list[int], timeout: float = 1.5) -> dict[i
     image = run(["docker", "inspect", "--format", "{{.Config.Image}}", host.container]).stdout.strip()
     ask = {"host": host.address, "ports": ports, "timeout": timeout}
     done = run(
-        ["docker", "run", "--rm", "-i", "--network", lab.network, "--label", f"dedicated.odoo.lab={lab.name}",
-         "--ulimit", "nofile=16384:16384", "--entrypoint", "python3", image, "-c", SCANNER],
-        stdin=json.dumps(ask), timeout=180,
+        [
+            "docker",
+            "run",
+            "--rm",
+            "-i",
+            "--network",
+            lab.network,
+            "--label",
+            f"dedicated.odoo.lab={lab.name}",
+            "--ulimit",
+            "nofile=16384:16384",
+            "--entrypoint",
+            "python3",
+            image,
+            "-c",
+            SCANNER,
+        ],
+        stdin=json.dumps(ask),
+        timeout=180,
     )
     return {int(port): state for port, state in json.loads(done.stdout).items()}
 
@@ -64,8 +80,24 @@ def published(lab: Lab, node: Host) -> collections.abc.Iterator[int]:
     """A container with a published port, as somebody might start one by hand."""
     name, port, image = unique("proof"), 9999, lab.variables["odoo_image"]
     node.run(
-        ["docker", "run", "--detach", "--rm", "--name", name, "--publish", f"{port}:{port}", "--entrypoint", "python3",
-         image, "-m", "http.server", str(port), "--directory", "/usr/share/pixmaps"]
+        [
+            "docker",
+            "run",
+            "--detach",
+            "--rm",
+            "--name",
+            name,
+            "--publish",
+            f"{port}:{port}",
+            "--entrypoint",
+            "python3",
+            image,
+            "-m",
+            "http.server",
+            str(port),
+            "--directory",
+            "/usr/share/pixmaps",
+        ]
     )
     try:
         yield port
@@ -78,7 +110,8 @@ def test_a_published_port_does_not_escape_the_firewall(lab: Lab, node: Host, pub
     # It really is published: the host itself reaches it. Only then does silence outside say anything.
     wait_until(
         "the host reaches the published port",
-        lambda: node.run(["python3", "-c", ask], check=False).returncode == 0, 30,
+        lambda: node.run(["python3", "-c", ask], check=False).returncode == 0,
+        30,
     )
     assert scan(lab, node, [published, 443], timeout=4) == {443: "open"}
     with pytest.raises(TimeoutError):
@@ -110,8 +143,23 @@ def test_a_packet_from_a_strange_network_does_not_pass_through(lab: Lab, node: H
         f"python3 -c \"import socket; socket.create_connection(('{inner}', {published}), timeout=3)\""
     )
     done = run(
-        ["docker", "run", "--rm", "--cap-add", "NET_ADMIN", "--network", lab.network, "--label",
-         f"dedicated.odoo.lab={lab.name}", "--entrypoint", "sh", image, "-ec", script], check=False,
+        [
+            "docker",
+            "run",
+            "--rm",
+            "--cap-add",
+            "NET_ADMIN",
+            "--network",
+            lab.network,
+            "--label",
+            f"dedicated.odoo.lab={lab.name}",
+            "--entrypoint",
+            "sh",
+            image,
+            "-ec",
+            script,
+        ],
+        check=False,
     )
     assert done.returncode != 0
     assert "TimeoutError" in done.stderr, done.stderr

@@ -15,11 +15,21 @@ from labtools import Host, Lab, run
 CONF = 0o440
 EXPECTED: dict[str, tuple[set[str], int, int, int]] = {
     "/opt/dedicated/postgres/conf/patroni.yml": (
-        {"postgres_superuser_password", "postgres_replication_password", "postgres_rewind_password",
-         "postgres_rest_password"}, CONF, 0, 10010,
+        {
+            "postgres_superuser_password",
+            "postgres_replication_password",
+            "postgres_rewind_password",
+            "postgres_rest_password",
+        },
+        CONF,
+        0,
+        10010,
     ),
     "/opt/dedicated/pgbackrest/conf/pgbackrest.conf": (
-        {"pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_key_secret"}, CONF, 0, 10010,
+        {"pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_key_secret"},
+        CONF,
+        0,
+        10010,
     ),
     "/opt/dedicated/router/haproxy/haproxy.cfg": ({"redis_router_password"}, CONF, 0, 10040),
     "/opt/dedicated/router/pgbouncer/userlist.txt": ({"odoo_db_password"}, CONF, 0, 10040),
@@ -70,14 +80,15 @@ result = {"files": [list(one) for root in ask["roots"] for one in walk(root, set
 ids = output("docker", "ps", "--all", "--quiet").decode().split()
 places = {
     "docker inspect": output("docker", "inspect", *ids),
-    "docker image inspect": output("docker", "image", "inspect", *output("docker", "images", "--quiet").decode().split()),
+    "docker image inspect": output("docker", "image", "inspect", *output("docker", "images", "-q").decode().split()),
     "process list": output("ps", "auxwwe"),
     "journal": output("journalctl", "--all", "--no-pager", "--output=cat"),
     "kernel log": output("dmesg"),
     "units": output("systemctl", "show", "--all", "*"),
 }
 for one in ids:
-    places["log of " + output("docker", "inspect", "--format", "{{.Name}}", one).decode().strip()] = output("docker", "logs", one)
+    name = output("docker", "inspect", "--format", "{{.Name}}", one).decode().strip()
+    places["log of " + name] = output("docker", "logs", one)
 seen = 0
 for pid in filter(str.isdigit, os.listdir("/proc")):
     if int(pid) == os.getpid():
@@ -104,8 +115,23 @@ for one in ids:
             result["containers"][key] = [found, mode]
 print(json.dumps(result))
 """
-ROOTS = ["/etc", "/opt", "/root", "/home", "/tmp", "/var/tmp", "/var/log", "/var/lib/dedicated", "/usr/local", "/dev/shm",
-         "/run", "/var/lib/docker/containers", "/var/lib/docker/volumes", "/var/lib/systemd", "/var/backups"]
+ROOTS = [
+    "/etc",
+    "/opt",
+    "/root",
+    "/home",
+    "/tmp",
+    "/var/tmp",
+    "/var/log",
+    "/var/lib/dedicated",
+    "/usr/local",
+    "/dev/shm",
+    "/run",
+    "/var/lib/docker/containers",
+    "/var/lib/docker/volumes",
+    "/var/lib/systemd",
+    "/var/backups",
+]
 Found = dict[str, t.Any]
 
 
@@ -130,7 +156,10 @@ def test_the_search_sees_what_it_is_to_see(found: dict[str, Found]) -> None:
     for one in found.values():
         assert {path for path, *_ in one["files"]} >= set(EXPECTED)
         sizes = one["sizes"]
-        assert all(sizes[where] > 1000 for where in ("docker inspect", "process list", "journal", "units", "docker image inspect"))
+        assert all(
+            sizes[where] > 1000
+            for where in ("docker inspect", "process list", "journal", "units", "docker image inspect")
+        )
         assert sizes["proc"] > 50
         assert len([where for where in sizes if where.startswith("log of")]) >= 9
 

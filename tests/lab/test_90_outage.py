@@ -60,10 +60,18 @@ class Clicking(threading.Thread):
                 except requests.RequestException as error:
                     self.broken.append(f"{what}: {error}")
                     continue
-                self.answers.append(Answer(
-                    started, time.monotonic() - started, what, got.status_code, got.headers.get("Retry-After"),
-                    got.headers.get("Location"), got.text, dict(got.cookies),
-                ))
+                self.answers.append(
+                    Answer(
+                        started,
+                        time.monotonic() - started,
+                        what,
+                        got.status_code,
+                        got.headers.get("Retry-After"),
+                        got.headers.get("Location"),
+                        got.text,
+                        dict(got.cookies),
+                    )
+                )
             self.done.wait(0.3)
 
     def finish(self) -> None:
@@ -98,7 +106,9 @@ def processes(host: Host) -> dict[str, tuple[object, ...]]:
 def judge(answers: list[Answer]) -> None:
     assert len(answers) > 5
     for answer in answers:
-        assert answer.status in (200, 503), f"{answer.what} answered {answer.status} to {answer.location}: {answer.body[:200]}"
+        assert answer.status in (200, 503), (
+            f"{answer.what} answered {answer.status} to {answer.location}: {answer.body[:200]}"
+        )
         if answer.status == 503:
             assert answer.retry_after, f"{answer.what}: 503 without Retry-After: {answer.body[:200]}"
         elif answer.what == "call":
@@ -126,7 +136,8 @@ def test_an_outage_is_waited_out(lab: Lab, admin: Browser, container: str, how: 
         wait_until("the login page answers", lab.answers, 90)
         wait_until(
             f"{container} is healthy",
-            lambda: host.out(["docker", "inspect", "--format", "{{.State.Health.Status}}", container]) == "healthy", 90,
+            lambda: host.out(["docker", "inspect", "--format", "{{.State.Health.Status}}", container]) == "healthy",
+            90,
         )
         time.sleep(2)
     during = [answer for answer in clicking.answers if gone < answer.at + answer.took and answer.at < back]
@@ -136,7 +147,9 @@ def test_an_outage_is_waited_out(lab: Lab, admin: Browser, container: str, how: 
     assert clicking.broken == []
     judge(clicking.answers)
     # Nobody was logged out, by an answer or by a new cookie.
-    assert not [answer for answer in clicking.answers if answer.what != "login" and "/web/login" in (answer.location or "")]
+    assert not [
+        answer for answer in clicking.answers if answer.what != "login" and "/web/login" in (answer.location or "")
+    ]
     assert admin.session_id == session
     assert admin.whoami() == lab.login
     assert admin.get(admin.at("/odoo"), timeout=60, allow_redirects=False).status_code == 200

@@ -11,7 +11,10 @@ from labtools import Browser, Host, Lab, run, unique, wait_until
 
 
 def is_back(host: Host) -> bool:
-    return run(["docker", "exec", host.container, "docker", "ps", "--quiet"], check=False).returncode == 0 and host.healthy()
+    return (
+        run(["docker", "exec", host.container, "docker", "ps", "--quiet"], check=False).returncode == 0
+        and host.healthy()
+    )
 
 
 @pytest.mark.parametrize("how", ["reboot", "power-cut"])
@@ -56,5 +59,6 @@ def test_archiving_goes_on_after_the_boot(lab: Lab) -> None:
     segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0]
     wait_until(
         f"{segment} is archived",
-        lambda: leader.sql(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver") == [["t"]], 90,
+        lambda: leader.sql(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver") == [["t"]],
+        90,
     )

@@ -31,6 +31,12 @@ def test_sound() -> None:
     assert codes(cluster="lab", ca_fingerprint="AB:" * 31 + "AB", docker=plan.Docker("loaded", "active")) == []
 
 
+def test_controller_without_a_ca() -> None:
+    none = dataclasses.replace(LIMITS, ca_fingerprint=plan.NO_CA)
+    assert codes(none) == []
+    assert codes(none, ca_fingerprint="ab" * 32) == ["other-ca"]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
