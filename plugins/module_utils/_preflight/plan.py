@@ -216,8 +216,8 @@ def _ca(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
         if facts.ca_fingerprint:
             yield Finding(
                 "other-ca",
-                f"the host trusts the CA {facts.ca_fingerprint[:16]}… (/etc/dedicated/pki/ca.fingerprint), the controller"
-                " has none; a second CA would cut the cluster in two: restore the CA of this cluster on the"
+                f"the host trusts the CA {facts.ca_fingerprint[:16]}… (/etc/dedicated/pki/ca.fingerprint), the"
+                " controller has none; a second CA would cut the cluster in two: restore the CA of this cluster on the"
                 " controller (pki_dir)",
             )
         return
