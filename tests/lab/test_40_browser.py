@@ -101,6 +101,8 @@ def test_the_accounting_dashboard(lab: Lab) -> None:
             sign_in(driver, lab)
             shown(driver, ".o_navbar_apps_menu button").click()
             shown(driver, "a.o_app[data-menu-xmlid='account.menu_finance']").click()
+            shown(driver, ".o_list_view, .o_kanban_view", 120)
+            driver.get(f"{lab.url}/odoo/action-account.open_account_journal_dashboard_kanban")
             # A first visit compiles the assets.
             shown(driver, ".o_account_kanban .o_kanban_record, .o_kanban_view .o_kanban_record", 120)
             WebDriverWait(driver, 30).until(lambda d: not d.find_elements(By.CSS_SELECTOR, ".o_loading_indicator"))
