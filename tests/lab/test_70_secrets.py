@@ -36,8 +36,8 @@ EXPECTED: dict[str, tuple[set[str], int, int, int]] = {
     "/opt/dedicated/odoo/conf/odoo.conf": ({"odoo_db_password", "redis_odoo_password"}, CONF, 0, 10050),
     "/opt/dedicated/odoo/secrets/odoo_admin_password": ({"odoo_admin_password"}, CONF, 0, 10050),
     # Redis and Sentinel rewrite these themselves, and then with 0644: their folders are closed instead (below).
-    "/var/lib/dedicated/redis/redis/redis.conf": ({"redis_replication_password"}, 0o644, 10030, 10030),
-    "/var/lib/dedicated/redis/sentinel/sentinel.conf": ({"redis_sentinel_password"}, 0o644, 10030, 10030),
+    "/var/lib/dedicated/redis/redis/redis.conf": ({"redis_replication_password"}, 0o600, 10030, 10030),
+    "/var/lib/dedicated/redis/sentinel/sentinel.conf": ({"redis_sentinel_password"}, 0o600, 10030, 10030),
 }
 # Patroni writes it for its replicas, on the container's own tmpfs.
 IN_CONTAINERS = {("postgres", "/tmp/pgpass")}
