@@ -8,9 +8,9 @@ PYTHON := .venv/bin/python
 LAB ?= lab
 SCENARIO ?= default
 ARGS ?=
-export LAB PROFILE
+export LAB PROFILE N SET BASELINE
 
-.PHONY: help bootstrap venv images lab lab-up lab-converge lab-down test lint unit sanity lab-test molecule bench build docs clean
+.PHONY: help bootstrap venv images lab lab-up lab-converge lab-down test lint unit sanity lab-test faults molecule bench build docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,7 +56,10 @@ build: venv ## the collection archive, built and installed into an empty place
 lab-test: bootstrap ## the proofs on the running lab
 	@$(PYTHON) -m pytest tests/lab $(ARGS)
 
-molecule: bootstrap ## SCENARIO=default
+faults: bootstrap ## every fault experiment on the running HA lab (N=repetitions, SET=fast|all, ARGS='names')
+	@tools/faults $(ARGS)
+
+molecule: bootstrap ## SCENARIO=default|ha
 	@tools/molecule $(SCENARIO)
 
 bench: bootstrap ## measure the running lab; writes build/$(LAB)/bench.json

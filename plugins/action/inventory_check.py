@@ -82,8 +82,14 @@ class ActionModule(ActionBase):
                 "provided_variables": {"type": "list", "elements": "str", "default": []},
             }
         )
-        findings = plan.judge(self._snapshot(arguments, task_vars or {}))
-        result: dict[str, t.Any] = {"changed": False, "findings": [finding.as_result() for finding in findings]}
+        snapshot = self._snapshot(arguments, task_vars or {})
+        findings = plan.judge(snapshot)
+        result: dict[str, t.Any] = {
+            "changed": False,
+            "findings": [finding.as_result() for finding in findings],
+            "tier": plan.tier(snapshot),
+            "warnings": [f"{finding.code}: {finding.message}" for finding in plan.warn(snapshot)],
+        }
         if findings:
             return {**result, "failed": True, "msg": plan.message(findings)}
         return {**result, "msg": "The inventory is sound."}

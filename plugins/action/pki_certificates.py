@@ -5,18 +5,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import Refuse, Refused
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki import crypto
-from ansible_collections.dedicated.odoo.plugins.module_utils._pki.authority import Store
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.authority import Pair, Store
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     DAY,
     Authority,
     Found,
     Host,
+    Issue,
     Leaf,
     Plan,
     Policy,
@@ -123,18 +125,37 @@ class ActionModule(ActionBase):
         _settled(self._store.open(self._passphrase))
         self._ca_pem = self._store.certificate()
         facts = self._visit("inspect")
-        snapshot = self._snapshot(authority, _host(facts, self._ca_pem))
+        pairs = self._pairs()
+        snapshot = self._snapshot(authority, _host(facts, self._ca_pem), pairs)
         decision = self._decide(snapshot)
         if self._task.check_mode or not decision.changed:
             return self._result(snapshot, decision, created)
+        due = [one for one in decision.issue if one.wanted.shared]
+        made: tuple[Issue, ...] = ()
+        if due:
+            made = self._store.share(self._passphrase, due, self._now, self._policy)
+            pairs = self._pairs()
+            snapshot = self._snapshot(authority, snapshot.host, pairs)
+            decision = self._decide(snapshot)
         signed = self._sign(decision, facts)
-        self._visit("install", signed)
-        return self._result(snapshot, decision, created, signed)
+        copied = {one.wanted.name: pairs[one.wanted.name] for one in decision.copy}
+        signed.update({name: pair.cert for name, pair in copied.items()})
+        self._visit("install", signed, {name: pair.key for name, pair in copied.items()})
+        return self._result(snapshot, replace(decision, issue=(*made, *decision.issue)), created, signed)
+
+    def _pairs(self) -> dict[str, Pair]:
+        """The shared certificates that the controller keeps."""
+        names = [one.name for one in self._wanted if one.shared]
+        pairs = {name: self._store.pair(name, self._passphrase) for name in names}
+        for pair in pairs.values():
+            register_secret(pair.key)
+        return pairs
 
     def _read_arguments(self) -> None:
         _validation, self._args = self.validate_argument_spec(ARGUMENT_SPEC)
-        if self._task.args.get("request") is not None:
-            raise Refused(bad_input("'request' is set by this action itself", "Leave it out."))
+        for name in ("request", "shared_keys"):
+            if self._task.args.get(name) is not None:
+                raise Refused(bad_input(f"'{name}' is set by this action itself", "Leave it out."))
         self._passphrase = register_secret(str(self._args["passphrase"] or ""))
         if not self._passphrase and not self._args["survey"]:
             raise Refused(bad_input("The CA's passphrase is empty", "Set pki_ca_passphrase to a long random secret."))
@@ -151,18 +172,23 @@ class ActionModule(ActionBase):
         limit = str(self._vars.get("ansible_limit") or "")
         return "" if limit in ("all", "*") else limit
 
-    def _snapshot(self, authority: Authority | None, host: Host) -> Snapshot:
-        return Snapshot(authority, host, self._wanted, self._now, self._pin, self._policy)
+    def _snapshot(self, authority: Authority | None, host: Host, pairs: dict[str, Pair] | None = None) -> Snapshot:
+        shared = tuple(pair.found for pair in (pairs or {}).values())
+        return Snapshot(authority, host, self._wanted, self._now, self._pin, self._policy, shared)
 
     def _decide(self, snapshot: Snapshot) -> Plan:
         return _settled(plan(snapshot, self._store.directory))
 
-    def _visit(self, phase: str, issued: dict[str, str] | None = None) -> dict[str, Any]:
+    def _visit(
+        self, phase: str, issued: dict[str, str] | None = None, keys: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """Run the host's half. The passphrase stays here."""
         public = ("certificates", "ca_dir", "valid_days", "renew_before_fraction", "directory", "survey")
         arguments = {name: self._args[name] for name in public}
         arguments["pin"] = self._pin
         arguments["request"] = {"phase": phase, "now": self._now, "ca_pem": self._ca_pem, "issued": issued or {}}
+        if keys:
+            arguments["shared_keys"] = keys
         answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._vars)
         if answer.get("failed") or answer.get("unreachable") or (phase == "inspect" and "host" not in answer):
             answer.pop("invocation", None)
@@ -172,7 +198,8 @@ class ActionModule(ActionBase):
     def _sign(self, decision: Plan, facts: dict[str, Any]) -> dict[str, str]:
         requests = {str(one["name"]): str(one["csr"]) for one in facts["certificates"]}
         try:
-            return self._store.sign(self._passphrase, decision.issue, requests)
+            own = [one for one in decision.issue if not one.wanted.shared]
+            return self._store.sign(self._passphrase, own, requests)
         except ValueError as exc:
             raise Refused(
                 Refuse(
@@ -189,6 +216,8 @@ class ActionModule(ActionBase):
         before = {one.name: one.leaf for one in snapshot.host.found}
         after: dict[str, Leaf | None] = dict(before)
         after.update({one.wanted.name: None for one in decision.issue})
+        kept = {one.name: one.leaf for one in snapshot.shared}
+        after.update({one.wanted.name: kept[one.wanted.name] for one in decision.copy})
         after.update({name: crypto.read_leaf(pem, self._ca_pem) for name, pem in (signed or {}).items()})
         ca = self._store.read() if not isinstance(snapshot.authority, Authority) else snapshot.authority
         result: dict[str, Any] = {
@@ -202,6 +231,7 @@ class ActionModule(ActionBase):
                 }
                 for one in decision.issue
             ],
+            "copied": [{"name": one.wanted.name, "reason": one.reason} for one in decision.copy],
             "repaired": [{"name": one.name, "reason": one.reason} for one in decision.repair],
             "certificates": [_public(after.get(one.name), one) for one in self._wanted],
             "ca": {
@@ -218,6 +248,9 @@ class ActionModule(ActionBase):
 
     def _diff(self, decision: Plan, before: dict[str, Leaf | None], after: dict[str, Leaf | None]) -> dict[str, Any]:
         planned = {one.wanted.name: iso(one.not_after) for one in decision.issue}
+        for one in decision.copy:
+            leaf = after.get(one.wanted.name)
+            planned.setdefault(one.wanted.name, "" if leaf is None else iso(leaf.not_after))
         repaired = {one.name: one.reason for one in decision.repair}
         shown: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
         for wanted in self._wanted:

@@ -13,10 +13,15 @@ version_added: 0.1.0
 author: dedicated.odoo contributors (@dedicated-odoo)
 description:
   - Reads the operating system, processors, memory, disks, listening ports, the Docker engine, the pinned CA, the
-    cluster that the host belongs to, and asks the registry for the images; then reports every reason to refuse the host
-    in one failure. Changes nothing.
-  - "Every reason has a stable code: C(other-cluster), C(other-ca), C(os-unsupported), C(host-too-small), C(disk-full),
-    C(docker-down), C(port-taken), C(image-missing), C(registry-unauthorized), C(registry-unreachable)."
+    cluster that the host belongs to and whose data it carries, and asks the registry for the images; then reports every
+    reason to refuse the host in one failure. Changes nothing.
+  - "Every reason has a stable code: C(other-cluster), C(other-ca), C(address-not-here), C(other-system-identifier),
+    C(os-unsupported), C(host-too-small), C(disk-full), C(docker-down), C(port-taken), C(image-missing),
+    C(registry-unauthorized), C(registry-unreachable)."
+  - The identifier of O(postgres_data) is compared with O(system_identifier), or without it with what the file
+    C(/etc/dedicated/postgres-system-identifier) of the host records.
+  - How far the host's clock is from the controller's is measured by an action of the same name, and judged together
+    with what the other hosts said by M(dedicated.odoo.hosts_compare).
   - A port that a container of a stack below O(root) listens on is not taken. An image that the host holds already is
     not asked for.
 options:
@@ -29,6 +34,28 @@ options:
       not compared; V(none) means that the controller has no CA yet, so that a host with one is refused.
     type: str
     default: ""
+  address:
+    description: Private address that the host must have on an interface. Empty means not asked.
+    type: str
+    default: ""
+  system_identifier:
+    description: System identifier that the PostgreSQL cluster must have.
+    type: str
+    default: ""
+  postgres_data:
+    description: PostgreSQL's data directory on the host. Empty means that it is none of this host's business.
+    type: path
+    default: ""
+  etcd_data:
+    description: etcd's data directory on the host. Empty means that it is none of this host's business.
+    type: path
+    default: ""
+  patroni_members:
+    description:
+      - Name and address of each member of the PostgreSQL cluster; who answers there as Patroni is returned.
+      - The certificate is not verified, and a member that does not answer within 2 seconds is no reason to refuse.
+    type: dict
+    default: {}
   root:
     description: Directory that holds the stacks.
     type: path
@@ -136,6 +163,17 @@ host:
   description: What was read.
   returned: always
   type: dict
+clock:
+  description: The host's clock beside the controller's; empty when it could not be read.
+  returned: always
+  type: dict
+  contains:
+    offset:
+      description: Seconds that the host's clock is ahead.
+      type: float
+    uncertainty:
+      description: Seconds by which that may be wrong, half of the time that the answer took.
+      type: float
 """
 
 import dataclasses
@@ -145,11 +183,16 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import io, plan
+from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import identity, io, plan
 
 ARGUMENTS: dict[str, t.Any] = {
     "cluster": {"type": "str", "default": ""},
     "ca_fingerprint": {"type": "str", "default": ""},
+    "address": {"type": "str", "default": ""},
+    "system_identifier": {"type": "str", "default": ""},
+    "postgres_data": {"type": "path", "default": ""},
+    "etcd_data": {"type": "path", "default": ""},
+    "patroni_members": {"type": "dict", "default": {}},
     "root": {"type": "path", "default": "/opt/dedicated"},
     "docker_source": {"type": "str", "choices": ["debian", "docker"], "default": "debian"},
     "supported_os": {"type": "list", "elements": "str", "default": ["debian-13"]},
@@ -176,6 +219,9 @@ ARGUMENTS: dict[str, t.Any] = {
 
 def limits(params: t.Mapping[str, t.Any]) -> plan.Limits:
     """What the caller asks, as the planner takes it."""
+    pinned = params["system_identifier"].strip()
+    if pinned and not identity.parse_recorded(pinned):
+        raise ValueError(f"'{pinned}' is no system identifier")
     return plan.Limits(
         cluster=params["cluster"],
         ca_fingerprint=params["ca_fingerprint"],
@@ -186,6 +232,11 @@ def limits(params: t.Mapping[str, t.Any]) -> plan.Limits:
         min_memory_mb=params["min_memory_mb"],
         min_free_mb={str(path): int(least) for path, least in params["min_free_mb"].items()},
         ports=tuple(plan.Port(**port) for port in params["ports"]),
+        address=params["address"],
+        system_identifier=pinned,
+        postgres_data=params["postgres_data"],
+        etcd_data=params["etcd_data"],
+        patroni_members={str(name): str(address) for name, address in params["patroni_members"].items()},
     )
 
 
@@ -193,6 +244,8 @@ def as_host(facts: plan.Facts) -> dict[str, t.Any]:
     """What was read, as plain data."""
     return {
         "os": facts.os,
+        "os_id": facts.os_id,
+        "os_version": facts.os_version,
         "arch": facts.arch,
         "cpus": facts.cpus,
         "memory_mb": facts.memory_mb,
@@ -203,6 +256,12 @@ def as_host(facts: plan.Facts) -> dict[str, t.Any]:
         "stacks": list(facts.stacks),
         "listeners": [dataclasses.asdict(listener) for listener in facts.listeners],
         "asked_images": [probe.image for probe in facts.probes],
+        "addresses": list(facts.addresses),
+        "postgres_data": facts.postgres_data,
+        "system_identifier": facts.system_identifier,
+        "recorded_identifier": facts.recorded_identifier,
+        "etcd_cluster_id": facts.etcd_cluster_id,
+        "members": [dataclasses.asdict(member) for member in facts.members],
     }
 
 
@@ -221,7 +280,7 @@ def main() -> None:
             params["registry_ca"], params["timeout"], params["registry_username"], params["registry_password"]
         )
     except (ssl.SSLError, ValueError) as exc:
-        module.fail_json(msg=f"bad-input: registry_ca or min_free_mb: {exc}")
+        module.fail_json(msg=f"bad-input: registry_ca, min_free_mb or system_identifier: {exc}")
     facts = io.facts(wanted, params["images"], registries, run)
     findings = plan.judge(facts, wanted)
     result: dict[str, t.Any] = {

@@ -13,9 +13,15 @@ author: dedicated.odoo contributors (@dedicated-odoo)
 description:
   - Reads the variables of every host of every layer on the controller, without a connection, and reports everything
     that is wrong in one failure.
-  - "Every finding has a stable code: C(empty-group), C(even-etcd), C(vault-undecryptable), C(unresolved-value),
-    C(unknown-variable), C(missing-variable), C(missing-secret), C(weak-secret), C(image-not-by-digest),
-    C(invalid-address), C(duplicate-address)."
+  - "Every finding has a stable code: C(empty-group), C(even-etcd), C(invalid-tier), C(tier-not-kept),
+    C(invalid-failure-domain), C(failure-domain-missing), C(failure-domain-holds-too-much), C(invalid-name),
+    C(duplicate-name), C(vault-undecryptable), C(unresolved-value), C(unknown-variable), C(missing-variable),
+    C(missing-secret), C(weak-secret), C(image-not-by-digest), C(invalid-address), C(duplicate-address),
+    C(duplicate-host), C(invalid-system-identifier)."
+  - What is allowed and worth a thought is a warning, C(tier-promises-nothing), C(no-failure-domains) or
+    C(standby-in-same-domain).
+  - The variable C(dedicated_tier), V(single) or V(ha), says what the topology is judged against. Without it several
+    hosts in group C(postgres) mean V(ha). The variable C(dedicated_failure_domain) names what a host goes down with.
   - What a variable of this collection is, and whether it is required, comes from the argument specifications of its
     roles.
   - The value of a secret is never shown.
@@ -81,4 +87,8 @@ findings:
     message:
       description: What is wrong, why, and what to do.
       type: str
+tier:
+  description: The tier, V(single) or V(ha); empty when it is declared wrongly.
+  returned: always
+  type: str
 """

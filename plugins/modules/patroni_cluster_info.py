@@ -44,6 +44,11 @@ options:
     type: list
     elements: str
     default: []
+  except_members:
+    description: Names of members that may be ill or away, for example the one that is about to be restarted.
+    type: list
+    elements: str
+    default: []
   max_lag:
     description: Bytes that a healthy member may lag behind.
     type: int
@@ -67,6 +72,10 @@ reachable:
   type: bool
 scope:
   description: Patroni's name of the cluster.
+  returned: success
+  type: str
+system_identifier:
+  description: PostgreSQL's identifier of the cluster as the member that answered knows it, or null.
   returned: success
   type: str
 leader:
@@ -108,6 +117,9 @@ members:
       type: bool
     tags:
       description: Tags of the member.
+      type: dict
+    pending_reason:
+      description: The settings that wait for a restart, each with C(old_value) and C(new_value).
       type: dict
 paused:
   description: Whether Patroni is paused.
@@ -163,6 +175,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "urls": {"type": "list", "elements": "str", "default": []},
     "wait_for": {"type": "str", "choices": ["none", "leader", "healthy"], "default": "none"},
     "expected_members": {"type": "list", "elements": "str", "default": []},
+    "except_members": {"type": "list", "elements": "str", "default": []},
     "max_lag": {"type": "int", "default": 1048576},
 }
 
@@ -176,7 +189,12 @@ def main() -> None:
     goal = "none" if module.check_mode else params["wait_for"]
     try:
         seen = service.wait(
-            goal, params["expected_members"], params["max_lag"], params["timeout"], params["poll_interval"]
+            goal,
+            params["expected_members"],
+            params["max_lag"],
+            params["timeout"],
+            params["poll_interval"],
+            params["except_members"],
         )
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)

@@ -13,6 +13,8 @@ description:
   - Issues, renews and repairs the leaf certificates that the services of a host use among each other.
   - The CA is made on first use. Its key stays, encrypted, in O(ca_dir) on the controller. Private keys of leaf
     certificates are made on the host and never leave it; only signing requests and certificates travel.
+  - With O(certificates[].shared=true) all hosts have the same certificate and key. That pair is made on the controller
+    and kept in O(ca_dir), its key encrypted with O(passphrase); it is renewed once, and each host of the run gets it.
   - A certificate is issued again when it is missing, signed by another CA, does not match its key, differs in subject,
     names or usages, has expired, or has used up two thirds of its life. Files are replaced by renaming inside the
     directory of the certificate, so containers must mount the directory.
@@ -44,7 +46,10 @@ options:
         type: str
         required: true
       common_name:
-        description: The subject's common name, at most 64 characters.
+        description:
+          - The subject's common name, at most 64 characters.
+          - May be empty, for a client of etcd's gateway, which refuses named certificates once users are enabled.
+            The identity is then in O(certificates[].sans).
         type: str
         required: true
       sans:
@@ -73,6 +78,13 @@ options:
         default: "0400"
       key_alias:
         description: Also make V(cert.pem.key) a link to V(key.pem), where HAProxy looks for the key of V(cert.pem).
+        type: bool
+        default: false
+      shared:
+        description:
+          - One certificate and key for all hosts that name it, instead of one for each.
+          - Names and usages must be the same on all of them. A run under C(--limit) leaves the hosts outside with the
+            previous pair, which stays good until it expires.
         type: bool
         default: false
   ca_dir:
@@ -110,6 +122,9 @@ options:
     default: false
   request:
     description: Set by the action plugin on its way to the host. Do not set it.
+    type: dict
+  shared_keys:
+    description: Private keys of shared certificates, set by the action plugin on its way to the host. Do not set it.
     type: dict
 """
 
@@ -149,6 +164,7 @@ EXAMPLES = r"""
         group: 10040
         key_alias: true
       - name: edge
+        shared: true
         common_name: "{{ dedicated_domain }}"
         usages: [server]
         sans: ["dns:{{ dedicated_domain }}"]
@@ -178,6 +194,21 @@ issued:
       description: End of life.
       type: str
   sample: [{name: etcd, reason: expiring, serial: 5f2c, not_after: "2026-03-01T00:00:00Z"}]
+copied:
+  description: >-
+    Shared certificates that this host got, or would get, from the controller. In check mode one that is due is in
+    RV(issued) instead.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the certificate.
+      type: str
+    reason:
+      description: One of V(missing), V(shared-differs), V(key-missing), V(key-mismatch).
+      type: str
+  sample: [{name: edge, reason: shared-differs}]
 repaired:
   description: Certificates that stayed, but whose files were set right.
   returned: success
@@ -259,6 +290,7 @@ CERTIFICATE_SPEC: dict[str, t.Any] = {
     "group": {"type": "int", "required": True},
     "mode": {"type": "str", "choices": ["0400", "0440", "0600", "0640"], "default": "0400"},
     "key_alias": {"type": "bool", "default": False, "no_log": False},
+    "shared": {"type": "bool", "default": False},
 }
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "certificates": {"type": "list", "elements": "dict", "required": True, "options": CERTIFICATE_SPEC},
@@ -271,6 +303,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "directory": {"type": "path", "default": "/etc/dedicated/pki"},
     "survey": {"type": "bool", "default": False},
     "request": {"type": "dict"},
+    "shared_keys": {"type": "dict", "no_log": True},
 }
 
 
@@ -294,7 +327,7 @@ def main() -> None:
     files = Files(params["directory"])
     try:
         if request["phase"] == "install" and not module.check_mode:
-            service.install(files, ask, request["issued"])
+            service.install(files, ask, request["issued"], params["shared_keys"])
             module.exit_json(changed=True)
         stage = not module.check_mode and not params["survey"]
         module.exit_json(changed=False, host=service.inspect(files, ask, stage, library))

@@ -8,8 +8,10 @@ The last tests install a Docker engine on the host; nothing before them changes 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,81 @@ def test_group_without_hosts(case: Case) -> None:
     data["all"]["children"]["redis"]["hosts"] = {}
     case.write_hosts(data)
     case.refuse("empty-group", "group redis", "hosts.yml", NO_HOST)
+
+
+LAYERS = ("edge", "odoo", "redis", "postgres", "etcd")
+
+
+def test_two_hosts_under_a_tier_that_promises_more(case: Case) -> None:
+    # Two PostgreSQL members mean tier ha, unless the inventory says single.
+    case.add_hosts(LAYERS, "node2")
+    said = case.refuse("tier-not-kept", "tier ha needs 3 hosts in group postgres, there are 2 (node1, node2)", NO_HOST)
+    assert "dedicated_tier to single" in said
+
+
+def test_one_host_under_a_tier_that_promises_more(case: Case) -> None:
+    case.set(dedicated_tier="ha")
+    case.refuse("5 problem(s)", "tier-not-kept", "group redis, there is 1 (node1)", "group edge, there is 1", NO_HOST)
+
+
+def test_tier_that_is_none(case: Case) -> None:
+    case.set(dedicated_tier="platinum")
+    case.refuse("invalid-tier", "'platinum'", "single, ha", NO_HOST)
+
+
+def test_tier_whose_promise_a_setting_breaks(case: Case) -> None:
+    case.add_hosts(LAYERS, "node2", "node3")
+    case.set(postgres_synchronous_mode=False)
+    case.refuse("tier-not-kept", "postgres_synchronous_mode", "no acknowledged commit is lost", NO_HOST)
+
+
+def test_all_members_in_one_failure_domain(case: Case) -> None:
+    case.add_hosts(LAYERS, "node2", "node3")
+    case.set(dedicated_failure_domain="rack-1")
+    case.refuse(
+        "5 problem(s)",
+        "failure-domain-holds-too-much",
+        "failure domain rack-1 holds 3 of the 3 hosts of group etcd",
+        "leaves 0, and 2 are needed for a majority",
+        NO_HOST,
+    )
+
+
+def test_failure_domains_of_some_hosts_only(case: Case) -> None:
+    case.add_hosts(LAYERS, "node2", "node3")
+    data = case.hosts()
+    for name, domain in (("node1", "rack-1"), ("node2", "rack-2")):
+        data["all"]["hosts"][name]["dedicated_failure_domain"] = domain
+    case.write_hosts(data)
+    case.refuse("failure-domain-missing", "not for host node3", NO_HOST)
+
+
+def test_two_names_of_one_machine(case: Case) -> None:
+    case.add_hosts(["odoo", "edge"], "node2")
+    data = case.hosts()
+    hosts = data["all"]["hosts"]
+    hosts["node2"]["ansible_host"] = hosts["node1"]["ansible_host"]
+    case.write_hosts(data)
+    case.refuse("duplicate-host", "node1 and node2 are both reached at", "give each its own address", NO_HOST)
+
+
+def test_two_hosts_with_one_address(case: Case) -> None:
+    case.add_hosts(["odoo", "edge"], "node2")
+    data = case.hosts()
+    hosts = data["all"]["hosts"]
+    hosts["node2"]["dedicated_address"] = hosts["node1"]["dedicated_address"]
+    case.write_hosts(data)
+    case.refuse("duplicate-address", "node1 and node2 have the same dedicated_address", NO_HOST)
+
+
+def test_name_that_no_member_can_have(case: Case) -> None:
+    case.add_hosts(["odoo", "edge"], "node=2")
+    case.refuse("invalid-name", "'node=2'", "letters, digits, dots, dashes or underscores", NO_HOST)
+
+
+def test_pin_that_is_no_system_identifier(case: Case) -> None:
+    case.set(postgres_system_identifier="lab")
+    case.refuse("invalid-system-identifier", "'lab'", "up to 20 digits", NO_HOST)
 
 
 def test_several_problems_are_told_at_once(case: Case) -> None:
@@ -154,6 +231,52 @@ def test_other_ca_and_none_on_the_controller(case: Case, host: Host) -> None:
 def test_other_cluster(case: Case, host: Host) -> None:
     with host.file("/etc/dedicated/cluster", "somebody-else\n"):
         case.refuse("other-cluster", "somebody-else", "take another host", NO_CHANGE)
+    host.sh("rmdir -p --ignore-fail-on-non-empty /etc/dedicated")
+
+
+def test_address_of_another_machine(case: Case) -> None:
+    data = case.hosts()
+    node = data["all"]["hosts"]["node1"]
+    there = node["dedicated_address"]
+    node["dedicated_address"] = there.rsplit(".", 1)[0] + ".91"
+    case.write_hosts(data)
+    case.refuse("address-not-here", f"is on no interface of the host, which has {there}", NO_CHANGE)
+
+
+RECORD = "/etc/dedicated/postgres-system-identifier"
+OURS, OTHER = (str(second << 32 | 7) for second in (1795312537, 1700000000))
+
+
+@contextlib.contextmanager
+def leftover(host: Host, identifier: str) -> Iterator[None]:
+    """The one file of a data directory that tells whose it is."""
+    folder = "/var/lib/dedicated/postgres/data/17/global"
+    write = (
+        f"open('{folder}/pg_control', 'wb').write(({identifier}).to_bytes(8, 'little') + (1700).to_bytes(4, 'little'))"
+    )
+    host.sh(f'mkdir -p {folder}; python3 -c "{write}"')
+    try:
+        yield
+    finally:
+        host.sh(f"rm {folder}/pg_control; rmdir -p --ignore-fail-on-non-empty {folder}")
+
+
+def test_leftover_data_of_another_cluster_than_is_pinned(case: Case, host: Host) -> None:
+    case.set(postgres_system_identifier=OURS)
+    with leftover(host, OTHER):
+        case.refuse("other-system-identifier", OTHER, OURS, "never overwritten", "data/17.leftover-", NO_CHANGE)
+
+
+def test_leftover_data_of_another_cluster_than_was_recorded(case: Case, host: Host) -> None:
+    with leftover(host, OTHER), host.file(RECORD, OURS + "\n"):
+        case.refuse("other-system-identifier", OTHER, OURS, "never overwritten", NO_CHANGE)
+    host.sh("rmdir -p --ignore-fail-on-non-empty /etc/dedicated")
+
+
+def test_cluster_whose_data_is_nowhere(case: Case, host: Host) -> None:
+    # The disk is not mounted: a run would initialise an empty database in its place.
+    with host.file(RECORD, OURS + "\n"):
+        case.refuse("data-lost", OURS, "not mounted", "restore", NO_CHANGE)
     host.sh("rmdir -p --ignore-fail-on-non-empty /etc/dedicated")
 
 

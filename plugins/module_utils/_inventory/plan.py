@@ -5,7 +5,10 @@
 Invariants (checked by the tests):
 
 * every finding of a snapshot is reported at once, in a stable order;
-* no finding ever holds the value of a secret.
+* no finding ever holds the value of a secret;
+* tier ``ha`` is accepted only if, of every layer, what is left without any one host still serves, and, where failure
+  domains are declared, what is left without any one of them can still decide and still holds the data;
+* tier ``single`` promises nothing, so that a layer is refused under it only for being empty, or an even etcd.
 """
 
 from __future__ import annotations
@@ -29,24 +32,58 @@ PREFIXES = (
     "redis_",
     "router_",
     "stack_",
+    "vip_",
 )
 # Shared by several roles.
 SHARED = (
     "dedicated_address",
     "dedicated_cluster",
     "dedicated_domain",
+    "dedicated_failure_domain",
     "dedicated_root",
     "dedicated_secure_logging",
+    "dedicated_tier",
+    "postgres_system_identifier",
+)
+# Whose values are judged, options of roles and Ansible's own among them.
+JUDGED = (
+    "ansible_connection",
+    "ansible_host",
+    "ansible_port",
+    "dedicated_address",
+    "dedicated_cluster",
+    "dedicated_domain",
+    "dedicated_failure_domain",
+    "dedicated_tier",
+    "postgres_synchronous_mode",
+    "postgres_system_identifier",
 )
 LAYERS: dict[str, tuple[str, ...]] = {
     "etcd": ("etcd",),
     "postgres": ("postgres", "pgbackrest"),
     "redis": ("redis",),
     "odoo": ("router", "odoo"),
-    "edge": ("edge",),
+    "edge": ("edge", "vip"),
     "all": ("host", "firewall", "pki"),
 }
 ALL = "all"
+SINGLE, HA = "single", "ha"
+TIERS = (SINGLE, HA)
+# What tier ha needs of each layer, and why not less.
+LEAST: dict[str, tuple[int, str]] = {
+    "etcd": (3, "without one of 3 members, 2 still are a majority that can decide who leads"),
+    "postgres": (3, "without one member there must still be a leader and a standby that has every commit"),
+    "redis": (3, "without one of 3 Sentinels, 2 still are a majority that can promote a replica"),
+    "odoo": (2, "without one host another must answer"),
+    "edge": (2, "without one host another must answer"),
+}
+STATEFUL = ("etcd", "postgres", "redis")
+VOTING = ("etcd", "redis")
+FALSE = ("false", "no", "off", "0")
+SSH = ("ssh", "smart", "paramiko", "paramiko_ssh")
+# Names become etcd's and Patroni's member names, application names (63 bytes), and DNS names in certificates.
+MEMBER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+IDENTIFIER = re.compile(r"[1-9][0-9]{0,19}")
 NOT_OURS = ("ansible_", "inventory_", "__", "group", "hostvars", "playbook_dir", "omit", "vars", "environment")
 SECRET = re.compile(r"_(password|passphrase|cipher_pass|secret|token|s3_key)$")
 IMAGE = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -177,7 +214,7 @@ def names_to_read(options: t.Iterable[Option], known: t.Iterable[str] = ()) -> f
     names = {option.name for option in options if option.required or option.secret}
     names |= {name for name in (*known, *(option.name for option in options)) if is_secret(name)}
     names |= {option.name for option in options if option.name.endswith("_image")}
-    return frozenset(names | set(SHARED[:3]))
+    return frozenset(names | set(JUDGED))
 
 
 def judge(snapshot: Snapshot) -> tuple[Finding, ...]:
@@ -185,15 +222,26 @@ def judge(snapshot: Snapshot) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     for check in (
         _groups,
+        _tier,
+        _topology,
+        _failure_domains,
+        _names,
         _unreadable,
         _unknown,
         _missing,
         _secrets,
         _images,
         _addresses,
+        _connections,
+        _identifier,
     ):
         findings.extend(check(snapshot))
     return tuple(findings)
+
+
+def warn(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """What is allowed and worth a thought."""
+    return (*_weak_single(snapshot), *_weak_domains(snapshot))
 
 
 def message(findings: t.Sequence[Finding]) -> str:
@@ -223,6 +271,227 @@ def _groups(snapshot: Snapshot) -> t.Iterator[Finding]:
             f"group {snapshot.etcd_group} has {len(members)} members ({', '.join(members)}); an even number tolerates"
             f" no more failures than {len(members) - 1} and can split in halves: use 1, 3 or 5",
         )
+
+
+def _layer(snapshot: Snapshot, layer: str) -> tuple[str, ...]:
+    """Hosts of a layer that is part of this inventory."""
+    group = snapshot.etcd_group if layer == "etcd" else layer
+    return snapshot.members(group) if group in snapshot.layers else ()
+
+
+def _given(snapshot: Snapshot, name: str) -> dict[str, t.Any]:
+    """Host to its value of a variable, where there is one that can be read."""
+    given = {}
+    for host in snapshot.members(ALL):
+        value = snapshot.hosts[host].values.get(name)
+        if value is not None and not value.failure and value.value is not None:
+            given[host] = value.value
+    return given
+
+
+def tier(snapshot: Snapshot) -> str:
+    """The tier: the declared one, else ``ha`` with several PostgreSQL members; empty where it is declared wrongly."""
+    declared = set(map(str, _given(snapshot, "dedicated_tier").values()))
+    if not declared:
+        return HA if len(_layer(snapshot, "postgres")) > 1 else SINGLE
+    return declared.pop() if len(declared) == 1 and declared <= set(TIERS) else ""
+
+
+def _tier(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """A tier that is none, or that differs between hosts."""
+    if tier(snapshot):
+        return
+    declared = _given(snapshot, "dedicated_tier")
+    said = ", ".join(sorted({f"'{value}'" for value in declared.values()}))
+    yield Finding(
+        "invalid-tier",
+        "dedicated_tier",
+        tuple(declared),
+        f"dedicated_tier is {said}; it is one of {', '.join(TIERS)}, the same for every host: set it once, in"
+        " group_vars/all",
+    )
+
+
+def _topology(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """A tier whose promise the groups, or the settings, cannot keep."""
+    if tier(snapshot) != HA:
+        return
+    for layer, (least, why) in LEAST.items():
+        members = _layer(snapshot, layer)
+        if members and len(members) < least:
+            group = snapshot.etcd_group if layer == "etcd" else layer
+            yield Finding(
+                "tier-not-kept",
+                group,
+                members,
+                f"tier ha needs {least} hosts in group {group}, there {_are(members)}: {why}; add hosts to the"
+                " group, or set dedicated_tier to single, which promises nothing when a host is lost",
+            )
+    off = tuple(
+        host
+        for host, value in _given(snapshot, "postgres_synchronous_mode").items()
+        if str(value).strip().lower() in FALSE and host in _layer(snapshot, "postgres")
+    )
+    if off:
+        yield Finding(
+            "tier-not-kept",
+            "postgres_synchronous_mode",
+            off,
+            f"tier ha promises that no acknowledged commit is lost, and postgres_synchronous_mode is off for"
+            f" {_where(snapshot, off)}; remove it, or set dedicated_tier to single",
+        )
+
+
+def _are(hosts: t.Sequence[str]) -> str:
+    """How many hosts there are, with their names."""
+    return f"{'is' if len(hosts) == 1 else 'are'} {len(hosts)} ({', '.join(hosts)})"
+
+
+def _domains(snapshot: Snapshot) -> dict[str, str]:
+    """Host to its failure domain, where one is declared."""
+    given = _given(snapshot, "dedicated_failure_domain")
+    return {host: str(value).strip() for host, value in given.items() if str(value).strip()}
+
+
+def _failure_domains(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Failure domains that are declared for some only, or whose loss the tier does not survive."""
+    wrong = tuple(
+        host
+        for host, value in _given(snapshot, "dedicated_failure_domain").items()
+        if isinstance(value, bool) or not isinstance(value, (str, int))
+    )
+    if wrong:
+        yield Finding(
+            "invalid-failure-domain",
+            "dedicated_failure_domain",
+            wrong,
+            f"dedicated_failure_domain of {_where(snapshot, wrong)} is no name; write what fails together as one word,"
+            " for example the rack or the zone",
+        )
+    domains = _domains(snapshot)
+    if wrong or not domains or tier(snapshot) != HA:
+        return
+    stateful = dict.fromkeys(host for layer in STATEFUL for host in _layer(snapshot, layer))
+    missing = tuple(host for host in stateful if host not in domains and not _fails(snapshot, host))
+    if missing:
+        yield Finding(
+            "failure-domain-missing",
+            "dedicated_failure_domain",
+            missing,
+            f"dedicated_failure_domain is declared for {', '.join(domains)} and not for {_where(snapshot, missing)};"
+            " what a domain's loss costs can be judged only if every host of etcd, postgres and redis declares one",
+        )
+    for layer in LEAST:
+        yield from _held(snapshot, layer, domains)
+
+
+def _fails(snapshot: Snapshot, host: str) -> bool:
+    """Is the host's domain unreadable, which is a finding of its own."""
+    value = snapshot.hosts[host].values.get("dedicated_failure_domain")
+    return value is not None and bool(value.failure)
+
+
+def _by_domain(members: t.Iterable[str], domains: t.Mapping[str, str]) -> dict[str, list[str]]:
+    """Domain to those members that are in it."""
+    found: dict[str, list[str]] = {}
+    for host in members:
+        if host in domains:
+            found.setdefault(domains[host], []).append(host)
+    return found
+
+
+def _held(snapshot: Snapshot, layer: str, domains: t.Mapping[str, str]) -> t.Iterator[Finding]:
+    """Domains without which a layer cannot go on."""
+    members = _layer(snapshot, layer)
+    if len(members) < LEAST[layer][0]:
+        return
+    group = snapshot.etcd_group if layer == "etcd" else layer
+    need = len(members) // 2 + 1 if layer in VOTING else 1
+    for domain, hosts in sorted(_by_domain(members, domains).items()):
+        left = len(members) - len(hosts)
+        if left >= need:
+            continue
+        what = f"{need} are needed for a majority" if layer in VOTING else "at least one is needed"
+        yield Finding(
+            "failure-domain-holds-too-much",
+            group,
+            tuple(hosts),
+            f"failure domain {domain} holds {len(hosts)} of the {len(members)} hosts of group {group}"
+            f" ({', '.join(hosts)}); its loss leaves {left}, and {what}: spread the group over"
+            f" {'three' if layer in VOTING else 'two'} domains or more, or set dedicated_tier to single, which"
+            " promises nothing",
+        )
+
+
+def _weak_single(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Several members under a tier that promises nothing."""
+    members = _layer(snapshot, "postgres")
+    if tier(snapshot) == SINGLE and len(members) > 1:
+        yield Finding(
+            "tier-promises-nothing",
+            "dedicated_tier",
+            members,
+            f"dedicated_tier is single and group postgres has {len(members)} hosts; they replicate, but nobody has"
+            " checked that the loss of one is survived: set dedicated_tier to ha to have that checked",
+        )
+
+
+def _weak_domains(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Tier ha without failure domains, or with several PostgreSQL members in one."""
+    if tier(snapshot) != HA:
+        return
+    domains = _domains(snapshot)
+    if not domains:
+        yield Finding(
+            "no-failure-domains",
+            "dedicated_failure_domain",
+            snapshot.members(ALL),
+            "no host declares dedicated_failure_domain; whether one rack, zone or virtualisation host carries a"
+            " majority is not checked: declare for each host what it would go down with",
+        )
+    members = _layer(snapshot, "postgres")
+    for domain, hosts in sorted(_by_domain(members, domains).items()):
+        if 1 < len(hosts) < len(members):
+            yield Finding(
+                "standby-in-same-domain",
+                "postgres",
+                tuple(hosts),
+                f"failure domain {domain} holds {' and '.join(hosts)} of group postgres; if the leader and its"
+                " synchronous standby are both there when it is lost, the members that are left may lack commits and"
+                " none is promoted by itself: no data is lost, but a person must decide; one domain for each member"
+                " avoids it",
+            )
+
+
+def _slot(name: str) -> str:
+    """The replication slot that Patroni makes for a member."""
+    return re.sub(r"[-.]", "_", name.lower())
+
+
+def _names(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Inventory names that cannot be a member's name, or that are the same to PostgreSQL."""
+    for host in snapshot.members(ALL):
+        if not MEMBER.fullmatch(host):
+            yield Finding(
+                "invalid-name",
+                host,
+                (host,),
+                f"the inventory name '{host}' cannot be a member's name in etcd, Patroni and certificates; take 1 to"
+                " 63 letters, digits, dots, dashes or underscores, the first and the last a letter or a digit (its"
+                " address goes into ansible_host)",
+            )
+    slots: dict[str, list[str]] = {}
+    for host in _layer(snapshot, "postgres"):
+        slots.setdefault(_slot(host), []).append(host)
+    for slot, hosts in slots.items():
+        if len(hosts) > 1:
+            yield Finding(
+                "duplicate-name",
+                slot,
+                tuple(hosts),
+                f"{' and '.join(hosts)} would share the replication slot {slot}: PostgreSQL tells neither capitals nor"
+                " dots, dashes and underscores apart; rename one",
+            )
 
 
 def _by_name(snapshot: Snapshot) -> dict[str, dict[str, str]]:
@@ -429,3 +698,47 @@ def _addresses(snapshot: Snapshot) -> t.Iterator[Finding]:
                 tuple(hosts),
                 f"{' and '.join(hosts)} have the same dedicated_address {address}; give each host its own",
             )
+
+
+def _connections(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Two names for what Ansible reaches as one machine."""
+    kinds, addresses, ports = (
+        _given(snapshot, name) for name in ("ansible_connection", "ansible_host", "ansible_port")
+    )
+    seen: dict[tuple[str, str], list[str]] = {}
+    for host in snapshot.members(ALL):
+        if str(kinds.get(host, "ssh")).rsplit(".", 1)[-1] in SSH:
+            place = str(addresses.get(host, host)).strip().lower(), str(ports.get(host, 22))
+            seen.setdefault(place, []).append(host)
+    for (address, port), hosts in seen.items():
+        if len(hosts) > 1:
+            yield Finding(
+                "duplicate-host",
+                "ansible_host",
+                tuple(hosts),
+                f"{' and '.join(hosts)} are both reached at {address}:{port} (ansible_host); one machine would be set"
+                " up as two members: give each its own address",
+            )
+
+
+def _identifier(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """A pinned system identifier that is none, or that differs between members."""
+    given = {host: str(value).strip() for host, value in _given(snapshot, "postgres_system_identifier").items()}
+    pinned = {host: value for host, value in given.items() if value}
+    wrong = tuple(host for host, value in pinned.items() if not IDENTIFIER.fullmatch(value))
+    if wrong:
+        yield Finding(
+            "invalid-system-identifier",
+            "postgres_system_identifier",
+            wrong,
+            f"postgres_system_identifier is '{pinned[wrong[0]]}' for {_where(snapshot, wrong)}; it is a number of up to"
+            " 20 digits: take it from /etc/dedicated/postgres-system-identifier of a member that is right",
+        )
+    elif len(set(pinned.values())) > 1:
+        yield Finding(
+            "invalid-system-identifier",
+            "postgres_system_identifier",
+            tuple(pinned),
+            f"postgres_system_identifier has different values ({', '.join(sorted(set(pinned.values())))}); a cluster"
+            " has one: set it once, in group_vars/all",
+        )

@@ -8,7 +8,10 @@ Invariants:
 1. a patch touches only keys that were asked for, and only those whose value really differs;
 2. timings that Patroni would silently clamp, or that break ``loop_wait + 2 * retry_timeout <= ttl``, are never sent:
    Patroni stores them and answers 200, so that reading back proves nothing;
-3. a member whose role or state is not known to be good makes the cluster unhealthy; new words never pass as healthy.
+3. a member whose role or state is not known to be good makes the cluster unhealthy; new words never pass as healthy;
+4. members restart one at a time, each only while all others are well, and the leader last. One exception: PostgreSQL
+   stops on a standby whose ``max_connections`` and the like are lower than the leader's, so where one of them shrinks
+   the leader goes first (until then Patroni keeps the standbys at the old value).
 """
 
 from __future__ import annotations
@@ -28,6 +31,15 @@ _MEMORY = {"B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _TIME = {"us": 1, "ms": 1000, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10**6}
 _QUANTITY = re.compile(r"(\d+)\s*([A-Za-z]+)\Z")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?\Z")
+
+# Their value on a standby must not be lower than on the leader (PostgreSQL's documentation, hot standby).
+NOT_LOWER_ON_STANDBY = (
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+)
 
 LEADERS = ("leader", "standby_leader")
 SYNC = ("sync_standby", "quorum_standby")
@@ -179,13 +191,14 @@ class Member:
     lag: int | None
     pending_restart: bool
     tags: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    pending_reason: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_leader(self) -> bool:
         return self.role in LEADERS
 
     def as_result(self) -> dict[str, t.Any]:
-        return {**dataclasses.asdict(self), "tags": dict(self.tags)}
+        return {**dataclasses.asdict(self), "tags": dict(self.tags), "pending_reason": dict(self.pending_reason)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +258,7 @@ def parse_cluster(data: t.Any, config: t.Mapping[str, t.Any] | None) -> View:
                 lag=_whole(lag),
                 pending_restart=bool(entry.get("pending_restart")),
                 tags=entry.get("tags") or {},
+                pending_reason=entry.get("pending_restart_reason") or {},
             )
         )
     return View(
@@ -254,6 +268,12 @@ def parse_cluster(data: t.Any, config: t.Mapping[str, t.Any] | None) -> View:
         synchronous_mode=synchronous_mode(config),
         scheduled_switchover=data.get("scheduled_switchover"),
     )
+
+
+def system_identifier(data: t.Any) -> str | None:
+    """The answer of ``GET /patroni``: which PostgreSQL cluster this is; None while the member does not know it."""
+    found = data.get("database_system_identifier") if isinstance(data, t.Mapping) else None
+    return found if isinstance(found, str) and found.isdigit() else None
 
 
 def why_not_member(member: Member, leader: Member, max_lag: int) -> str | None:
@@ -273,18 +293,63 @@ def why_not_member(member: Member, leader: Member, max_lag: int) -> str | None:
     return None
 
 
-def why_not_healthy(view: View, expected: t.Sequence[str] = (), max_lag: int = 1024**2) -> list[str]:
-    """Every reason against calling the cluster healthy; empty when it is."""
-    reasons = [f"{name} is not a member" for name in sorted(set(expected) - {one.name for one in view.members})]
+def why_not_healthy(
+    view: View, expected: t.Sequence[str] = (), max_lag: int = 1024**2, exempt: t.Sequence[str] = ()
+) -> list[str]:
+    """Every reason against calling the cluster healthy; empty when it is.
+
+    Members that are ``exempt`` may be ill or away. There must be a leader all the same, and if one of them is the only
+    synchronous standby, its being away still counts.
+    """
+    missing = set(expected) - set(exempt) - {one.name for one in view.members}
+    reasons = [f"{name} is not a member" for name in sorted(missing)]
     if view.paused:
         reasons.append("Patroni is paused: it will not fail over")
     leader = view.leader
     if leader is None:
         return ["there is no leader", *reasons]
     reasons += [
-        reason for reason in (why_not_member(member, leader, max_lag) for member in view.members) if reason is not None
+        reason
+        for reason in (why_not_member(member, leader, max_lag) for member in view.members if member.name not in exempt)
+        if reason is not None
     ]
     candidates = [one for one in view.members if not one.is_leader and not one.tags.get("nosync")]
     if view.synchronous_mode in ("on", "quorum") and candidates and not view.sync_standbys:
         reasons.append("replication is to be synchronous, and no standby is")
     return reasons
+
+
+def _shrinks(member: Member) -> bool:
+    """Whether the restart of this member lowers something that no standby may have lower than the leader."""
+    for name in NOT_LOWER_ON_STANDBY:
+        reason = member.pending_reason.get(name)
+        if isinstance(reason, t.Mapping):
+            old, new = normal(reason.get("old_value")), normal(reason.get("new_value"))
+            if old[0] == new[0] == "number" and new[1] < old[1]:
+                return True
+    return False
+
+
+def next_restart(view: View, wanted: t.Sequence[str], max_lag: int = 1024**2) -> Member | Refuse | None:
+    """Who restarts now, of those that wait for a restart; None when nobody does."""
+    waiting = [one for one in view.members if one.pending_restart and one.name in wanted]
+    if not waiting:
+        return None
+    leader = view.leader
+    leader_first = leader is not None and _shrinks(leader)
+
+    def order(one: Member) -> tuple[bool, bool, str]:
+        # One that is ill already takes nobody further down.
+        ill = leader is not None and why_not_member(one, leader, max_lag) is not None
+        return not ill, one.is_leader is not leader_first, one.name
+
+    turn = min(waiting, key=order)
+    reasons = why_not_healthy(view, wanted, max_lag, exempt=(turn.name,))
+    if reasons:
+        return Refuse(
+            "not_healthy",
+            f"{turn.name} is not restarted",
+            "; ".join(reasons),
+            "Bring the cluster to health first (patronictl list), then run again.",
+        )
+    return turn

@@ -146,6 +146,7 @@ class Observation:
 
     view: plan.View | None
     reasons: tuple[str, ...]
+    system_identifier: str | None = None
 
     def as_result(self) -> dict[str, t.Any]:
         view = self.view or plan.View(None, (), False, None)
@@ -153,6 +154,7 @@ class Observation:
             "changed": False,
             "reachable": self.view is not None,
             "scope": view.scope,
+            "system_identifier": self.system_identifier,
             "leader": None if view.leader is None else view.leader.name,
             "members": [member.as_result() for member in view.members],
             "paused": view.paused,
@@ -171,7 +173,9 @@ class ClusterService:
         self._transports = transports
         self._clock = clock
 
-    def observe(self, expected: t.Sequence[str] = (), max_lag: int = 1024**2) -> Observation:
+    def observe(
+        self, expected: t.Sequence[str] = (), max_lag: int = 1024**2, exempt: t.Sequence[str] = ()
+    ) -> Observation:
         """One look."""
         silent = []
         for transport in self._transports:
@@ -181,6 +185,7 @@ class ClusterService:
                     silent.append(f"GET /cluster answered {reply.status}: {reply.text}")
                     continue
                 settings = transport.request("GET", "/config")
+                own = transport.request("GET", "/patroni")
             except PatroniUnreachable as exc:
                 silent.append(exc.msg)
                 continue
@@ -189,16 +194,23 @@ class ClusterService:
                 view = plan.parse_cluster(reply.json("/cluster"), config)
             except ValueError as exc:
                 raise DedicatedError(str(exc), code="bad_answer") from exc
-            return Observation(view, tuple(plan.why_not_healthy(view, expected, max_lag)))
+            reasons = tuple(plan.why_not_healthy(view, expected, max_lag, exempt))
+            return Observation(view, reasons, plan.system_identifier(own.json("/patroni")))
         return Observation(None, tuple(silent))
 
     def wait(
-        self, goal: str, expected: t.Sequence[str], max_lag: int, timeout: float, poll_interval: float
+        self,
+        goal: str,
+        expected: t.Sequence[str],
+        max_lag: int,
+        timeout: float,
+        poll_interval: float,
+        exempt: t.Sequence[str] = (),
     ) -> Observation:
         """Look until the goal (``leader`` or ``healthy``) is reached; ``none`` looks once."""
 
         def probe() -> Seen[Observation]:
-            seen = self.observe(expected, max_lag)
+            seen = self.observe(expected, max_lag, exempt)
             if goal == "leader":
                 leader = None if seen.view is None else seen.view.leader
                 running = leader is not None and leader.state == "running"
@@ -206,6 +218,107 @@ class ClusterService:
             return Seen(seen, "; ".join(seen.reasons) or None)
 
         if goal == "none":
-            return self.observe(expected, max_lag)
+            return self.observe(expected, max_lag, exempt)
         what = "a leader" if goal == "leader" else "a healthy cluster"
         return wait_until(probe, self._clock, timeout, poll_interval, what)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestartOutcome:
+    """Who was restarted, in order; in check mode who waits for it."""
+
+    restarted: tuple[str, ...]
+    check_mode: bool = False
+
+    def as_result(self) -> dict[str, t.Any]:
+        word = "would be restarted" if self.check_mode else "restarted"
+        names = ", ".join(self.restarted)
+        return {
+            "changed": bool(self.restarted),
+            "msg": f"{names} {word}" if names else "nobody waits for a restart",
+            "restarted": list(self.restarted),
+        }
+
+
+class RestartService:
+    """Restarts those that wait for it, one at a time."""
+
+    def __init__(
+        self,
+        cluster: ClusterService,
+        member: t.Callable[[str], Transport],
+        clock: Clock,
+        timeout: float,
+        poll_interval: float,
+    ) -> None:
+        self._cluster = cluster
+        self._member = member
+        self._clock = clock
+        self._timeout = timeout
+        self._poll_interval = poll_interval
+
+    def restart(self, names: t.Sequence[str], max_lag: int, check_mode: bool = False) -> RestartOutcome:
+        """Until nobody of these waits any more."""
+        done: list[str] = []
+        if check_mode:
+            view = self._cluster.observe(names, max_lag).view
+            waiting = () if view is None else tuple(one.name for one in view.members if one.pending_restart)
+            return RestartOutcome(tuple(name for name in waiting if name in names), check_mode=True)
+        # Twice, because a standby whose settings shrink can need a second one after the leader's.
+        for _turn in range(2 * len(names) + 1):
+            turn = self._next(names, max_lag)
+            if turn is None:
+                return RestartOutcome(tuple(done))
+            self._restart(turn, names, max_lag)
+            done.append(turn.name)
+        raise DedicatedError(
+            f"{', '.join(names)} still wait for a restart after {len(done)} of them ({', '.join(done)}). "
+            "Look at pending_restart_reason in Patroni's /cluster.",
+            code="still_pending",
+            restarted=done,
+        )
+
+    def _next(self, names: t.Sequence[str], max_lag: int) -> plan.Member | None:
+        """Whose turn it is; a cluster that is not well gets time to become so."""
+        refusal: list[plan.Refuse] = []
+
+        def probe() -> Seen[plan.Member | None]:
+            refusal.clear()
+            view = self._cluster.observe(names, max_lag).view
+            if view is None:
+                return Seen(None, "no member answers")
+            answer = plan.next_restart(view, names, max_lag)
+            if isinstance(answer, Refuse):
+                refusal.append(answer)
+                return Seen(None, answer.why)
+            return Seen(answer)
+
+        try:
+            return wait_until(probe, self._clock, self._timeout, self._poll_interval, "a cluster that is well")
+        except DedicatedError:
+            if refusal:
+                raise Refused(refusal[0]) from None
+            raise
+
+    def _restart(self, turn: plan.Member, names: t.Sequence[str], max_lag: int) -> None:
+        if turn.api_url is None:
+            raise DedicatedError(f"Patroni does not tell the address of {turn.name}", code="bad_answer")
+        reply = self._member(turn.api_url.removesuffix("/patroni")).request("POST", "/restart", {"restart_pending": True})
+        # 503: nothing waits any more, which the next look will show, or the restart failed, which the wait will show.
+        if reply.status not in (200, 503):
+            raise DedicatedError(
+                f"the restart of {turn.name} was refused with {reply.status}: {reply.text}. Look into Patroni's log.",
+                code="restart_refused",
+                status=reply.status,
+            )
+
+        def back() -> Seen[None]:
+            view = self._cluster.observe(names, max_lag).view
+            if view is None or view.leader is None:
+                return Seen(None, "no leader is seen")
+            member = next((one for one in view.members if one.name == turn.name), None)
+            if member is None:
+                return Seen(None, f"{turn.name} is not a member")
+            return Seen(None, plan.why_not_member(member, view.leader, max_lag))
+
+        wait_until(back, self._clock, self._timeout, self._poll_interval, f"{turn.name} after its restart")

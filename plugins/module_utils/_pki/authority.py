@@ -3,7 +3,8 @@
 """The CA's home on the controller: ca.pem and the encrypted ca.key in one directory.
 
 The key is written before the certificate, so that a CA certificate never exists without its key; a lock file makes
-one CA out of many hosts that arrive at once.
+one CA out of many hosts that arrive at once. A certificate that several hosts share lies beside it, shared-NAME.pem:
+certificate and key, encrypted with the same passphrase, in one file, so that no half of a pair can exist.
 """
 
 from __future__ import annotations
@@ -13,16 +14,27 @@ import fcntl
 import os
 import time
 import typing as t
+from dataclasses import dataclass, field
 
 from .._common.errors import Refuse
 from . import crypto
 from .io import Entry, Files, Owned
-from .plan import BACKDATE, Authority, Issue, bad_input
+from .plan import BACKDATE, Authority, Found, Issue, Policy, bad_input, why_issue
 
 if t.TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 CA, KEY, LOCK = "ca.pem", "ca.key", "ca.lock"
+_SEALED = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A shared certificate and its key, opened."""
+
+    found: Found
+    cert: str = ""
+    key: str = field(default="", repr=False)
 
 
 def _mine(mode: int) -> Owned:
@@ -126,6 +138,29 @@ class Store:
             except ValueError as exc:
                 raise ValueError(f"{name}: {exc}") from exc
         return signed
+
+    def pair(self, name: str, passphrase: str) -> Pair:
+        """What is kept under a name. A key that the passphrase does not open counts as missing: it is made anew."""
+        entry = self._read(f"shared-{name}.pem")
+        cert, begin, rest = ("" if entry is None else entry.text).partition(_SEALED)
+        key = crypto.unseal_key(begin + rest, passphrase) if begin else ""
+        leaf = crypto.read_leaf(cert, self.certificate())
+        return Pair(Found(name, leaf, crypto.key_id(key) if key else ""), cert, key)
+
+    def share(self, passphrase: str, due: t.Sequence[Issue], now: int, policy: Policy) -> tuple[Issue, ...]:
+        """Issue shared certificates, unless another host's worker has just done it; the answer is what was issued."""
+        made = []
+        with self._locked():
+            for one in due:
+                name = one.wanted.name
+                if why_issue(one.wanted, self.pair(name, passphrase).found, now, policy) is None:
+                    continue
+                key = crypto.new_key()
+                request = crypto.new_request(key, one.wanted.common_name)
+                cert = self.sign(passphrase, [one], {name: request})[name]
+                self._files.write(f"shared-{name}.pem", cert + crypto.seal_key(key, passphrase), _mine(0o600))
+                made.append(one)
+        return tuple(made)
 
     def _read(self, name: str) -> Entry | None:
         # Here a link is the operator's own doing (a mounted secret, a checkout), so it is followed.

@@ -190,7 +190,7 @@ def new_request(key_pem: str, common_name: str) -> str:
 
 
 def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
 
 
 def _key_usage(ca: bool) -> x509.KeyUsage:
@@ -228,6 +228,29 @@ def open_ca_key(key_pem: str, passphrase: str) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyUnreadable("the key is not an ECDSA key")
     return key
+
+
+def seal_key(key_pem: str, passphrase: str) -> str:
+    """A leaf's private key as the controller keeps it."""
+    key = _load_key(key_pem)
+    if key is None:
+        raise ValueError("not a P-256 private key")
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
+    ).decode()
+
+
+def unseal_key(sealed: str, passphrase: str) -> str:
+    """The key that `seal_key` made, empty when the passphrase or the text is another one."""
+    try:
+        key = open_ca_key(sealed, passphrase)
+    except KeyUnreadable:
+        return ""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def fits(key: ec.EllipticCurvePrivateKey, ca_pem: str) -> bool:
@@ -289,7 +312,8 @@ def sign(key: ec.EllipticCurvePrivateKey, ca_pem: str, request_pem: str, issue: 
     )
     if wanted.sans:
         names = [_general_name(one) for one in wanted.sans]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        # Critical where it is all the identity there is (RFC 5280, 4.2.1.6); strict verifiers insist.
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not wanted.common_name)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 

@@ -4,7 +4,8 @@
 
 Invariant: a host follows one authority for ever. Nothing is issued, and nothing on the host is touched, unless the
 authority on the controller is the one that the inventory pins and the one that the host already carries. A
-certificate is issued only for a reason, lives at most MAX_DAYS and never outlives its authority.
+certificate is issued only for a reason, lives at most MAX_DAYS and never outlives its authority. A host gets a shared
+certificate only as the controller keeps it, and never a signature over a key of its own under that name.
 
 Pure: standard library and our own error type only, no clock, no files. Times are seconds since the epoch.
 """
@@ -43,6 +44,7 @@ class Wanted:
     group: int
     mode: int = 0o400
     key_alias: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ class Issue:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A shared certificate that the controller keeps and this host lacks."""
+
+    wanted: Wanted
+    reason: str
+
+
+@dataclass(frozen=True)
 class Repair:
     name: str
     reason: str
@@ -115,15 +125,16 @@ class Plan:
     issue: tuple[Issue, ...] = ()
     repair: tuple[Repair, ...] = ()
     authority: bool = False
+    copy: tuple[Copy, ...] = ()
 
     @property
     def changed(self) -> bool:
-        return bool(self.issue or self.repair or self.authority)
+        return bool(self.issue or self.repair or self.authority or self.copy)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a decision rests on."""
+    """All that a decision rests on. `shared`: what the controller keeps of the shared certificates."""
 
     authority: Authority | None
     host: Host
@@ -131,6 +142,7 @@ class Snapshot:
     now: int
     pin: str = ""
     policy: Policy = field(default_factory=Policy)
+    shared: tuple[Found, ...] = ()
 
 
 def iso(seconds: int) -> str:
@@ -186,6 +198,7 @@ def normalise(raw: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[Wanted, ...] | Re
                 group=int(item["group"]),
                 mode=int(str(item.get("mode") or "0400"), 8),
                 key_alias=bool(item.get("key_alias")),
+                shared=bool(item.get("shared")),
             )
         )
     return tuple(wanted)
@@ -198,8 +211,10 @@ def _why_not_item(item: t.Mapping[str, t.Any], names: t.Sequence[str]) -> str | 
         return "name must be lower-case letters, digits and dashes, at most 31 characters"
     if name in names:
         return "the name appears twice"
-    if not 1 <= len(common_name) <= 64 or not common_name.isprintable():
-        return "common_name must have 1 to 64 printable characters"
+    if len(common_name) > 64 or not common_name.isprintable():
+        return "common_name must have at most 64 printable characters"
+    if not common_name and not item.get("sans"):
+        return "without a common_name it needs at least one entry in sans"
     return _why_not_purpose(item) or _why_not_ownership(item)
 
 
@@ -313,6 +328,18 @@ def why_issue(wanted: Wanted, found: Found, now: int, policy: Policy) -> str | N
     return next((reason for reason, holds in reasons if holds), None)
 
 
+def why_copy(kept: Leaf, found: Found) -> str | None:
+    """The reason for which a host gets the pair that the controller keeps, or None when it has it."""
+    if found.leaf is None:
+        return "missing"
+    reasons = (
+        ("shared-differs", found.leaf.fingerprint != kept.fingerprint),
+        ("key-missing", not found.key),
+        ("key-mismatch", found.key != kept.public_key),
+    )
+    return next((reason for reason, holds in reasons if holds), None)
+
+
 def why_repair(found: Found) -> str | None:
     """The reason for which files are set right around a certificate that serves."""
     if found.drift:
@@ -326,17 +353,24 @@ def plan(snapshot: Snapshot, where: str) -> Plan | Refuse:
     if refusal is not None:
         return refusal
     found = {one.name: one for one in snapshot.host.found}
+    kept = {one.name: one for one in snapshot.shared}
     issue: list[Issue] = []
     repair: list[Repair] = []
+    copy: list[Copy] = []
     for wanted in snapshot.wanted:
         present = found.get(wanted.name, Found(wanted.name))
-        reason = why_issue(wanted, present, snapshot.now, snapshot.policy)
+        judged = kept.get(wanted.name, Found(wanted.name)) if wanted.shared else present
+        due = why_issue(wanted, judged, snapshot.now, snapshot.policy)
+        lack = why_copy(judged.leaf, present) if wanted.shared and judged.leaf is not None else None
         mend = why_repair(present)
-        if reason is not None:
-            issue.append(_issue(snapshot, wanted, reason))
+        if due is not None:
+            issue.append(_issue(snapshot, wanted, due))
+        elif lack is not None:
+            copy.append(Copy(wanted, lack))
         elif mend is not None:
             repair.append(Repair(wanted.name, mend))
-    return Plan(tuple(issue), tuple(repair), bool(snapshot.wanted) and snapshot.host.authority_drift)
+    authority = bool(snapshot.wanted) and snapshot.host.authority_drift
+    return Plan(tuple(issue), tuple(repair), authority, tuple(copy))
 
 
 def _issue(snapshot: Snapshot, wanted: Wanted, reason: str) -> Issue:
@@ -356,9 +390,15 @@ def check_invariants(snapshot: Snapshot, decision: Plan | Refuse) -> None:
     foreign = {one for one in (snapshot.pin, snapshot.host.pin, snapshot.host.ca) if one and one != ours}
     if foreign and decision.changed:
         raise AssertionError(f"a host of another CA would be touched: {sorted(foreign)}")
-    touched = [one.wanted.name for one in decision.issue] + [one.name for one in decision.repair]
+    touched = [one.wanted.name for one in decision.issue] + [one.wanted.name for one in decision.copy]
+    touched += [one.name for one in decision.repair]
     if len(touched) != len(set(touched)) or not set(touched) <= {one.name for one in snapshot.wanted}:
         raise AssertionError(f"touched twice or not asked for: {touched}")
+    serving = {one.name: one.leaf for one in snapshot.shared if one.leaf is not None and one.key == one.leaf.public_key}
+    for copy in decision.copy:
+        leaf = serving.get(copy.wanted.name)
+        if not copy.wanted.shared or leaf is None or not leaf.trusted or leaf.not_after <= snapshot.now:
+            raise AssertionError(f"{copy.wanted.name}: the controller keeps no pair that could be copied")
     for one in decision.issue:
         if not one.not_before <= snapshot.now < one.not_after <= one.not_before + MAX_DAYS * DAY:
             raise AssertionError(f"{one.wanted.name}: life {one.not_before} to {one.not_after}")

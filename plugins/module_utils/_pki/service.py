@@ -115,6 +115,8 @@ def _stage(files: Files, ask: Ask, authority: Authority, host: Host) -> dict[str
     requests = {}
     for one in getattr(decision, "issue", ()):  # a refusal has none, so nothing is staged
         name = one.wanted.name
+        if one.wanted.shared:  # its key comes from the controller
+            continue
         staged = _text(files.read(f"{name}/{KEY}{STAGED}"))
         if not crypto.key_id(staged):
             staged = crypto.new_key()
@@ -125,9 +127,10 @@ def _stage(files: Files, ask: Ask, authority: Authority, host: Host) -> dict[str
     return requests
 
 
-def install(files: Files, ask: Ask, issued: t.Mapping[str, str]) -> None:
-    """Check everything that arrived, then put it in place."""
-    _check(files, ask, issued)
+def install(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[str, str] | None = None) -> None:
+    """Check everything that arrived, then put it in place. `keys` are those of shared certificates."""
+    keys = keys or {}
+    _check(files, ask, issued, keys)
     files.make_directory("", _root(0o755))
     # The pin is the promise, so it comes first; it is written once and never replaced.
     if files.read(PIN) is None:
@@ -140,11 +143,13 @@ def install(files: Files, ask: Ask, issued: t.Mapping[str, str]) -> None:
         if wanted.name in issued:
             pem = issued[wanted.name]
             leaf = crypto.read_leaf(pem, ask.ca_pem)
+            if wanted.shared:
+                files.write(f"{wanted.name}/{KEY}{STAGED}", keys[wanted.name], _root(0o400))
             _swap(files, wanted, pem, "" if leaf is None else leaf.public_key)
         _mend(files, wanted, ask.ca_pem)
 
 
-def _check(files: Files, ask: Ask, issued: t.Mapping[str, str]) -> None:
+def _check(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[str, str]) -> None:
     authority = crypto.read_authority(ask.ca_pem)
     if authority is None:
         raise _unfit("the CA certificate that came from the controller cannot be read")
@@ -156,12 +161,12 @@ def _check(files: Files, ask: Ask, issued: t.Mapping[str, str]) -> None:
         raise Refused(refusal)
     wanted = {one.name: one for one in ask.wanted}
     for name, pem in issued.items():
-        reason = "nobody asked for it" if name not in wanted else _why_not(files, wanted[name], pem, ask)
+        reason = "nobody asked for it" if name not in wanted else _why_not(files, wanted[name], pem, ask, keys)
         if reason is not None:
             raise _unfit(f"the certificate for {name}: {reason}")
 
 
-def _why_not(files: Files, wanted: Wanted, pem: str, ask: Ask) -> str | None:
+def _why_not(files: Files, wanted: Wanted, pem: str, ask: Ask, sent: t.Mapping[str, str]) -> str | None:
     leaf = crypto.read_leaf(pem, ask.ca_pem)
     if leaf is None or not leaf.trusted:
         return "it is not signed by the CA"
@@ -169,6 +174,9 @@ def _why_not(files: Files, wanted: Wanted, pem: str, ask: Ask) -> str | None:
         return "its names or usages are not those asked for"
     if not leaf.not_before <= ask.now < leaf.not_after:
         return "it is not valid now"
+    if wanted.shared:
+        fits = leaf.public_key == crypto.key_id(sent.get(wanted.name, ""))
+        return None if fits else "the key that came with it is another one"
     keys = [crypto.key_id(_text(files.read(f"{wanted.name}/{one}"))) for one in (KEY + STAGED, KEY)]
     return None if leaf.public_key in keys else "it is for another key; another run may be at work on this host"
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import http.client
 import json
 import os
@@ -14,13 +15,16 @@ import ssl
 import typing as t
 from pathlib import Path
 
-from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import plan
+from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import identity, plan
 
 MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json,"
     " application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 DOCKER_SOCKET = "/var/run/docker.sock"
+PATRONI_PORT = 8008
+PATRONI_TIMEOUT = 2.0
+HEAD = 4096
 Run = t.Callable[[list[str]], tuple[int, str]]
 
 
@@ -30,6 +34,61 @@ def read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def read_head(path: str | Path) -> bytes:
+    """The first bytes of a file; nothing when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
+
+
+def data_state(path: str) -> str:
+    """Whether a data directory holds anything; empty when nobody asks or nobody can tell."""
+    if not path:
+        return ""
+    try:
+        return plan.PRESENT if set(os.listdir(path)) - {"lost+found"} else plan.ABSENT
+    except FileNotFoundError:
+        return plan.ABSENT
+    except OSError:
+        return ""
+
+
+def etcd_cluster_id(data: str) -> str:
+    """The id of the cluster that an etcd data directory belongs to."""
+    files = sorted(Path(data).glob("member/wal/*.wal")) if data else []
+    return identity.parse_etcd_wal(read_head(files[-1])) if files else ""
+
+
+def member(expected: str, address: str, port: int = PATRONI_PORT, timeout: float = PATRONI_TIMEOUT) -> plan.Member:
+    """Who answers as Patroni at this address.
+
+    The certificate is not verified: a fresh host has no CA yet, a stranger's machine has another, and nothing secret is
+    sent. An answer can only lead to a refusal.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(address, port, timeout=timeout, context=context)
+    try:
+        connection.request("GET", "/patroni")
+        scope, name, identifier = identity.parse_patroni(connection.getresponse().read().decode(errors="replace"))
+        return plan.Member(expected, address, name, scope, identifier)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        return plan.Member(expected, address, reason=f"{type(exc).__name__}: {exc}")
+    finally:
+        connection.close()
+
+
+def members(wanted: t.Mapping[str, str], port: int = PATRONI_PORT) -> tuple[plan.Member, ...]:
+    """All members, asked at the same time: one that is away costs its timeout once."""
+    if not wanted:
+        return ()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(wanted)) as pool:
+        return tuple(pool.map(lambda pair: member(pair[0], pair[1], port), sorted(wanted.items())))
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -198,4 +257,14 @@ def facts(
         cluster=read(f"{etc}/cluster").strip(),
         stacks=tuple(sorted(path.parent.name for path in Path(limits.root).glob("*/compose.yaml"))),
         probes=tuple(registries.probe(image) for image in images if not engine.holds(image)),
+        addresses=identity.parse_addresses(read("/proc/net/fib_trie")),
+        postgres_data=data_state(limits.postgres_data),
+        system_identifier=(
+            identity.parse_pg_control(read_head(Path(limits.postgres_data) / "global" / "pg_control"))
+            if limits.postgres_data
+            else ""
+        ),
+        recorded_identifier=identity.parse_recorded(read(f"{etc}/postgres-system-identifier")),
+        etcd_cluster_id=etcd_cluster_id(limits.etcd_data),
+        members=members(limits.patroni_members),
     )

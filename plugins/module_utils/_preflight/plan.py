@@ -3,7 +3,7 @@
 """Whether a host may become, or stay, a host of a cluster, judged before anything is changed on it.
 
 Invariants (checked by the tests): every reason of a snapshot is reported at once; a host that already carries our
-stacks is never refused for what our stacks do on it.
+stacks is never refused for what our stacks do on it; data of another PostgreSQL cluster is always a reason.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import dataclasses
 import re
 import typing as t
 
+from .identity import shown
+
 # Debian's own packages are used on the first; the others get Docker's.
 DOCKER_SOURCES: dict[str, tuple[str, ...]] = {
     "debian": (),
@@ -19,6 +21,7 @@ DOCKER_SOURCES: dict[str, tuple[str, ...]] = {
 }
 ARCHITECTURES = ("x86_64", "aarch64")
 MIN_FREE_INODES = 10000
+ABSENT, PRESENT = "absent", "present"
 NO_CA = "none"  # the controller has no CA yet
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 CONTAINER = re.compile(r"[0-9a-f]{64}")
@@ -88,6 +91,18 @@ class Probe:
 
 
 @dataclasses.dataclass(frozen=True)
+class Member:
+    """What answered as Patroni at a member's address; nothing in it is proven by a certificate."""
+
+    expected: str
+    address: str
+    name: str = ""
+    scope: str = ""
+    system_identifier: str = ""
+    reason: str = ""  # why there was no answer
+
+
+@dataclasses.dataclass(frozen=True)
 class Facts:
     """The host as it is."""
 
@@ -103,6 +118,12 @@ class Facts:
     cluster: str = ""
     stacks: tuple[str, ...] = ()  # compose projects of ours on this host
     probes: tuple[Probe, ...] = ()
+    addresses: tuple[str, ...] = ()  # the host's own; none when they could not be read
+    postgres_data: str = ""  # absent or present; empty when it was not asked, or could not be told
+    system_identifier: str = ""  # of the PostgreSQL data on this host
+    recorded_identifier: str = ""  # of the cluster that this host was made a member of
+    etcd_cluster_id: str = ""
+    members: tuple[Member, ...] = ()
 
     @property
     def os(self) -> str:
@@ -132,6 +153,11 @@ class Limits:
     min_memory_mb: int = 3500
     min_free_mb: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     ports: tuple[Port, ...] = ()
+    address: str = ""
+    system_identifier: str = ""
+    postgres_data: str = ""
+    etcd_data: str = ""
+    patroni_members: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def parse_image(reference: str) -> tuple[str, str, str] | None:
@@ -190,7 +216,7 @@ def parse_meminfo(text: str) -> int:
 def judge(facts: Facts, limits: Limits) -> tuple[Finding, ...]:
     """Every reason to refuse this host."""
     findings: list[Finding] = []
-    for check in (_cluster, _ca, _os, _size, _disks, _docker, _ports):
+    for check in (_cluster, _ca, _address, _identity, _os, _size, _disks, _docker, _ports):
         findings.extend(check(facts, limits))
     findings.extend(_images(facts))
     return tuple(findings)
@@ -228,6 +254,41 @@ def _ca(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
             f"the host trusts the CA {found[:16]}… (/etc/dedicated/pki/ca.fingerprint), the inventory"
             f" has {wanted[:16]}…; a second CA would cut the cluster in two: restore the CA of"
             " this cluster on the controller",
+        )
+
+
+def _address(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
+    if limits.address and facts.addresses and limits.address not in facts.addresses:
+        yield Finding(
+            "address-not-here",
+            f"dedicated_address {limits.address} is on no interface of the host, which has"
+            f" {', '.join(each for each in facts.addresses if not each.startswith('127.'))}; correct dedicated_address,"
+            " or ansible_host if this is another machine than meant",
+        )
+
+
+def how_to_move(path: str, container: str) -> str:
+    """The operation that makes room without destroying anything."""
+    return f"docker stop {container}; mv {path} {path}.leftover-$(date +%F)"
+
+
+def _identity(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
+    pinned, recorded, found = limits.system_identifier, facts.recorded_identifier, facts.system_identifier
+    record = "/etc/dedicated/postgres-system-identifier"
+    if pinned and recorded and pinned != recorded:
+        yield Finding(
+            "other-system-identifier",
+            f"the host was made a member of the PostgreSQL cluster {shown(recorded)} ({record}), the inventory pins"
+            f" {shown(pinned)} (postgres_system_identifier); use the inventory of that cluster; if the cluster was made"
+            f" anew on purpose, correct the pin, or remove {record} on the host",
+        )
+    wanted, source = (pinned, "the inventory pins") if pinned else (recorded, f"{record} says")
+    if wanted and found and wanted != found:
+        yield Finding(
+            "other-system-identifier",
+            f"{limits.postgres_data} on the host is data of the PostgreSQL cluster {shown(found)}, {source}"
+            f" {shown(wanted)}; it is never overwritten: if it is what you want, use its inventory, else move it aside"
+            f" on the host: {how_to_move(limits.postgres_data, 'postgres')}",
         )
 
 

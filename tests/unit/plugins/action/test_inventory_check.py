@@ -54,9 +54,11 @@ def vaulted(place: Path, password: str, value: str, name: str) -> str:
     return done.stdout + "\n"
 
 
-def check(place: Path, variables: str, hosts: dict[str, t.Any] = HOSTS) -> tuple[dict[str, t.Any], str]:
+def check(
+    place: Path, variables: str, hosts: dict[str, t.Any] = HOSTS, play: str = PLAY
+) -> tuple[dict[str, t.Any], str]:
     (place / "hosts.yml").write_text(yaml.safe_dump(hosts))
-    (place / "play.yml").write_text(PLAY)
+    (place / "play.yml").write_text(play)
     (place / "group_vars").mkdir(exist_ok=True)
     (place / "group_vars" / "all.yml").write_text(variables)
     (place / "vault").write_text("right")
@@ -94,7 +96,7 @@ def codes(result: dict[str, t.Any]) -> set[tuple[str, str]]:
 
 def test_sound(tmp_path: Path) -> None:
     result, _ = check(tmp_path, "company: x\n")
-    assert (result["changed"], result["findings"]) == (False, [])
+    assert (result["changed"], result["findings"], result["tier"]) == (False, [], "single")
 
 
 def test_everything_at_once(tmp_path: Path) -> None:
@@ -140,6 +142,43 @@ def test_documented_options() -> None:
         "ignored_variables",
         "provided_variables",
     }
+
+
+HA_PLAY = PLAY.replace("{odoo: [], etcd: [], edge: []}", "{edge: [], odoo: [], redis: [], postgres: [], etcd: []}")
+
+
+def several(*names: str, **variables: str) -> dict[str, t.Any]:
+    hosts = {name: {"dedicated_address": f"10.0.0.{number}", **variables} for number, name in enumerate(names, 1)}
+    return {"all": {"children": {group: {"hosts": hosts} for group in HOSTS["all"]["children"]}}}
+
+
+def test_two_hosts_do_not_keep_the_promise(tmp_path: Path) -> None:
+    result, _ = check(tmp_path, "company: x\n", several("n1", "n2"), HA_PLAY)
+    assert codes(result) == {
+        ("even-etcd", "etcd"),
+        ("tier-not-kept", "etcd"),
+        ("tier-not-kept", "postgres"),
+        ("tier-not-kept", "redis"),
+    }
+    assert result["tier"] == "ha"
+
+
+def test_three_hosts_without_domains_are_warned(tmp_path: Path) -> None:
+    result, text = check(tmp_path, "company: x\n", several("n1", "n2", "n3"), HA_PLAY)
+    assert (result["findings"], result["tier"], result.get("failed", False)) == ([], "ha", False)
+    assert "[WARNING]: no-failure-domains" in text.replace("\n", " ")
+
+
+def test_three_hosts_in_one_domain(tmp_path: Path) -> None:
+    hosts = several("n1", "n2", "n3", dedicated_failure_domain="{{ rack }}")
+    result, _ = check(tmp_path, "rack: north\n", hosts, HA_PLAY)
+    assert {code for code, _ in codes(result)} == {"failure-domain-holds-too-much"}
+    assert "failure domain north holds 3 of the 3" in result["msg"]
+
+
+def test_two_names_of_one_machine(tmp_path: Path) -> None:
+    result, _ = check(tmp_path, "ansible_host: 192.0.2.1\n", several("n1", "n2", "n3"), HA_PLAY)
+    assert codes(result) == {("duplicate-host", "ansible_host")}
 
 
 @pytest.mark.parametrize("value", [None, "x", 3])

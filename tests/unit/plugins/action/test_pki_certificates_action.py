@@ -39,7 +39,7 @@ class Action(ActionModule):
         ask = service.Ask(wanted, request["ca_pem"], request["now"], arguments["pin"], policy)
         files = Files(arguments["directory"])
         if request["phase"] == "install":
-            service.install(files, ask, request["issued"])
+            service.install(files, ask, request["issued"], arguments.get("shared_keys"))
             return {"changed": True}
         facts = service.inspect(files, ask, stage=not (self._task.check_mode or arguments["survey"]))
         return {"changed": False, "host": json.loads(json.dumps(facts))}
@@ -65,6 +65,7 @@ class Site:
         result = action.run(None, {"ansible_limit": limit} if limit else {})
         self.visits = action.visits
         assert SECRET not in json.dumps([result, action.visits])
+        assert "PRIVATE" not in json.dumps(result)
         return result
 
 
@@ -115,6 +116,7 @@ def test_refusals_do_not_even_visit_the_host(site: Site) -> None:
         ({"valid_days": 91}, "bad-input"),
         ({"ca_dir": "None/pki"}, "bad-input"),
         ({"request": {"phase": "install"}}, "bad-input"),
+        ({"shared_keys": {"etcd": "a key"}}, "bad-input"),
     ):
         result = site(**args)
         assert (result["failed"], result["code"]) == (True, code)
@@ -152,3 +154,75 @@ def test_survey_of_a_fresh_host_touches_nothing(site: Site) -> None:
 def test_a_matching_pin_is_accepted_as_openssl_prints_it(site: Site) -> None:
     pin = site()["ca"]["fingerprint"].upper()
     assert not site(pin=":".join(pin[at : at + 2] for at in range(0, 64, 2)))["changed"]
+
+
+EDGE = {"name": "edge", "common_name": "odoo.test", "sans": ["dns:odoo.test"], "usages": ["server"], "shared": True}
+
+
+class Pair:
+    """Two hosts of one controller that share a certificate."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def __call__(self, host: str, **args: t.Any) -> dict[str, t.Any]:
+        edge = {**EDGE, "owner": os.geteuid(), "group": os.getegid()}
+        return self.site(certificates=[edge], directory=str(self.site.root / host), **args)
+
+    def files(self, host: str) -> tuple[str, str]:
+        where = self.site.root / host / "edge"
+        return (where / "key.pem").read_text(), (where / "cert.pem").read_text()
+
+
+@pytest.fixture
+def pair(site: Site) -> Pair:
+    return Pair(site)
+
+
+def test_hosts_share_one_certificate_and_key(pair: Pair) -> None:
+    first = pair("a")
+    assert [(one["name"], one["reason"]) for one in first["issued"]] == [("edge", "missing")]
+    second = pair("b")
+    assert (second["issued"], second["copied"]) == ([], [{"name": "edge", "reason": "missing"}])
+    assert pair.files("a") == pair.files("b")
+    assert first["certificates"] == second["certificates"]
+    assert first["certificates"][0]["serial"] != ""
+    for host in ("a", "b"):
+        again = pair(host)
+        assert (again["changed"], len(pair.site.visits)) == (False, 1)
+        # A key travels only when it is needed.
+        assert "shared_keys" not in pair.site.visits[0]
+
+
+def test_a_host_with_a_pair_of_its_own_gets_the_shared_one(pair: Pair) -> None:
+    own = {**EDGE, "shared": False, "owner": os.geteuid(), "group": os.getegid()}
+    pair.site(certificates=[own], directory=str(pair.site.root / "a"))
+    before = pair.files("a")
+    announced, done = pair("a", check=True), pair("a")
+    assert announced["changed"]
+    assert done["changed"]
+    assert pair.files("a") != before
+    pair("b")
+    assert pair.files("a") == pair.files("b")
+
+
+def test_a_shared_certificate_is_renewed_once_for_all(pair: Pair) -> None:
+    pair("a")
+    pair("b")
+    before = pair.files("a")
+    announced = pair("b", check=True, valid_days=30)
+    assert [one["reason"] for one in announced["issued"]] == ["lives-too-long"]
+    assert pair.files("b") == before
+    assert [one["reason"] for one in pair("b", valid_days=30)["issued"]] == ["lives-too-long"]
+    late = pair("a", valid_days=30)
+    assert (late["issued"], late["copied"]) == ([], [{"name": "edge", "reason": "shared-differs"}])
+    assert late["diff"]["after"]["edge"]["serial"] != ""
+    assert pair.files("a") == pair.files("b") != before
+
+
+def test_a_key_that_was_tampered_with_is_copied_again(pair: Pair) -> None:
+    pair("a")
+    before = pair.files("a")
+    (pair.site.root / "a" / "edge" / "key.pem").unlink()
+    assert [one["reason"] for one in pair("a")["copied"]] == ["key-missing"]
+    assert pair.files("a") == before

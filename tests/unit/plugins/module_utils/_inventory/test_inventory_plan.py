@@ -27,6 +27,7 @@ GOOD: dict[str, t.Any] = {
     "postgres_image": IMAGE,
     "odoo_db_password": STRONG,
     "dedicated_cluster": "lab",
+    "dedicated_tier": "single",
 }
 GROUPS = {"all": ("a", "b", "c", "other"), "odoo": ("a",), "postgres": ("a", "b"), "etcd": ("a", "b", "c")}
 LAYERS = {"odoo": ("odoo",), "postgres": ("postgres",), "etcd": ("etcd",), "all": ("host",)}
@@ -188,3 +189,247 @@ def test_only_needed_values_are_read() -> None:
     names = plan.names_to_read(OPTIONS)
     assert {"odoo_image", "odoo_db_password", "odoo_admin_password", "dedicated_address"} <= names
     assert "odoo_workers" not in names
+
+
+# --- tiers and failure domains ---------------------------------------------------------------------------------------
+
+LAYERED = {layer: () for layer in (*plan.LEAST, "all")}
+THREE = {layer: ("a", "b", "c") for layer in plan.LEAST}
+Each = t.Mapping[str, t.Mapping[str, t.Any]]
+
+
+def topology(
+    groups: t.Mapping[str, tuple[str, ...]] = THREE, each: Each | None = None, **shared: t.Any
+) -> plan.Snapshot:
+    """An inventory of groups, with variables of all hosts and of single ones."""
+    names = list(dict.fromkeys(host for hosts in groups.values() for host in hosts))
+    hosts = {name: view(name, at, {**shared, **(each or {}).get(name, {})}) for at, name in enumerate(names, 1)}
+    options = (plan.Option("postgres_synchronous_mode", "postgres"),)
+    return plan.Snapshot(groups=dict(groups), hosts=hosts, options=options, layers=LAYERED)
+
+
+def domains(*names: str) -> dict[str, dict[str, str]]:
+    """A failure domain for a, b, c and so on; a dash for none."""
+    return {host: {} if name == "-" else {"dedicated_failure_domain": name} for host, name in zip("abcdefg", names)}
+
+
+def warnings(judged: plan.Snapshot) -> list[str]:
+    return [finding.code for finding in plan.warn(judged)]
+
+
+@pytest.mark.parametrize(
+    ("postgres", "declared", "tier"),
+    [
+        (("a",), None, "single"),
+        (("a", "b"), None, "ha"),
+        (("a", "b", "c"), None, "ha"),
+        (("a", "b", "c"), "single", "single"),
+        (("a",), "ha", "ha"),
+        (("a",), "platinum", ""),
+        (("a",), "", ""),
+    ],
+)
+def test_tier(postgres: tuple[str, ...], declared: str | None, tier: str) -> None:
+    assert plan.tier(topology({**THREE, "postgres": postgres}, dedicated_tier=declared)) == tier
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        {name: {"dedicated_tier": "gold"} for name in "abc"},
+        {"a": {"dedicated_tier": "ha"}, "b": {"dedicated_tier": "single"}},
+    ],
+)
+def test_tier_that_is_none_or_differs(each: Each) -> None:
+    (finding,) = plan.judge(topology(each=each))
+    assert finding.code == "invalid-tier"
+    assert "single, ha" in finding.message
+
+
+def test_one_host_for_everything_is_sound() -> None:
+    one = topology({layer: ("a",) for layer in plan.LEAST})
+    assert codes(one) == []
+    assert warnings(one) == []
+
+
+def test_three_hosts_for_everything_are_sound() -> None:
+    assert codes(topology()) == []
+    assert codes(topology(each=domains("x", "y", "z"))) == []
+    assert warnings(topology(each=domains("x", "y", "z"))) == []
+
+
+@pytest.mark.parametrize("layer", list(plan.LEAST))
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_least_of_each_layer_under_ha(layer: str, count: int) -> None:
+    least = plan.LEAST[layer][0]
+    found = [
+        finding
+        for finding in plan.judge(topology({**THREE, layer: ("a", "b", "c")[:count]}, dedicated_tier="ha"))
+        if finding.code == "tier-not-kept"
+    ]
+    assert [(finding.subject, finding.hosts) for finding in found] == (
+        [(layer, ("a", "b", "c")[:count])] if count < least else []
+    )
+    for finding in found:
+        assert f"needs {least} hosts in group {layer}" in finding.message
+        assert "set dedicated_tier to single" in finding.message
+
+
+def test_empty_layer_is_told_once() -> None:
+    assert codes(topology({**THREE, "redis": ()})) == [("empty-group", "redis")]
+
+
+def test_single_promises_nothing() -> None:
+    judged = topology({**THREE, "postgres": ("a", "b")}, each=domains("x", "x", "-"), dedicated_tier="single")
+    assert codes(judged) == []
+    assert warnings(judged) == ["tier-promises-nothing"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(False, True), ("off", True), ("False", True), (True, False), ("quorum", False), (None, False)],
+)
+def test_ha_without_synchronous_replication(value: t.Any, expected: bool) -> None:
+    found = codes(topology(postgres_synchronous_mode=value))
+    assert found == ([("tier-not-kept", "postgres_synchronous_mode")] if expected else [])
+    assert codes(topology(postgres_synchronous_mode=value, dedicated_tier="single")) == []
+
+
+FIVE = {**THREE, "etcd": ("a", "b", "c", "d", "e")}
+FOUR = {**THREE, "redis": ("a", "b", "c", "d")}
+
+
+@pytest.mark.parametrize(
+    ("groups", "names", "held"),
+    [
+        (THREE, "xyz", []),
+        (THREE, "xxz", ["etcd", "redis"]),
+        (THREE, "xxx", ["etcd", "postgres", "redis", "odoo", "edge"]),
+        (FIVE, "xyzxy", []),
+        (FIVE, "xyzxx", ["etcd"]),
+        (FOUR, "xyzw", []),
+        # Half is no majority, and what is left without it is none either.
+        (FOUR, "xyzx", ["redis"]),
+        ({**THREE, "postgres": ("d", "e", "f")}, "xyzvvv", ["postgres"]),
+        ({**THREE, "postgres": ("d", "e", "f")}, "xyzvvw", []),
+        ({**THREE, "odoo": ("d", "e"), "edge": ("d", "e")}, "xyzvv", ["odoo", "edge"]),
+        # Stateless hosts need not declare a domain; where not all do, nobody can tell.
+        ({**THREE, "odoo": ("d", "e")}, "xyzv-", []),
+    ],
+)
+def test_failure_domains(groups: dict[str, tuple[str, ...]], names: str, held: list[str]) -> None:
+    judged = topology(groups, domains(*names))
+    assert codes(judged) == [("failure-domain-holds-too-much", layer) for layer in held]
+    assert codes(topology(groups, domains(*names), dedicated_tier="single")) == []
+
+
+def test_failure_domain_tells_the_numbers() -> None:
+    finding = plan.judge(topology(each=domains("north", "north", "south")))[0]
+    assert finding.hosts == ("a", "b")
+    assert "failure domain north holds 2 of the 3 hosts of group etcd (a, b)" in finding.message
+    assert "leaves 1, and 2 are needed" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("groups", "names", "missing"),
+    [
+        (THREE, "xy-", ("c",)),
+        (THREE, "x--", ("b", "c")),
+        ({**THREE, "edge": ("d", "e")}, "---v-", ("a", "b", "c")),
+        (THREE, "---", ()),
+    ],
+)
+def test_mixture_of_declared_and_not(groups: dict[str, tuple[str, ...]], names: str, missing: tuple[str, ...]) -> None:
+    findings = plan.judge(topology(groups, domains(*names)))
+    assert [(finding.code, finding.hosts) for finding in findings] == (
+        [("failure-domain-missing", missing)] if missing else []
+    )
+
+
+def test_empty_domain_is_none() -> None:
+    assert codes(topology(dedicated_failure_domain=" ")) == []
+    assert warnings(topology(dedicated_failure_domain=" ")) == ["no-failure-domains"]
+
+
+@pytest.mark.parametrize("value", [["x"], {"rack": 1}, True])
+def test_domain_that_is_no_name(value: t.Any) -> None:
+    assert codes(topology(each={"a": {"dedicated_failure_domain": value}})) == [
+        ("invalid-failure-domain", "dedicated_failure_domain")
+    ]
+
+
+def test_domain_that_cannot_be_read_is_told_once() -> None:
+    broken = {**domains("x", "y"), "c": {"dedicated_failure_domain": plan.Value(failure="template", reason="no")}}
+    assert codes(topology(each=broken)) == [("unresolved-value", "dedicated_failure_domain")]
+
+
+def test_number_of_a_rack_is_a_domain() -> None:
+    numbers = {host: {"dedicated_failure_domain": number} for number, host in enumerate("abc")}
+    assert codes(topology(each=numbers)) == []
+    assert warnings(topology(each=numbers)) == []
+
+
+def test_warning_of_two_postgres_members_in_one_domain() -> None:
+    judged = topology({**THREE, "postgres": ("d", "e", "f")}, domains(*"xyzvvw"))
+    (finding,) = plan.warn(judged)
+    assert (finding.code, finding.hosts) == ("standby-in-same-domain", ("d", "e"))
+
+
+# --- names, connections, the pin --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["erp1", "ERP-1", "n", "a.b.example.com", "db_1", "10.0.0.1", "x" * 63])
+def test_good_name(name: str) -> None:
+    assert codes(topology({layer: (name,) for layer in plan.LEAST})) == []
+
+
+@pytest.mark.parametrize("name", ["-a", "a-", "_a", "a b", "a=b", "a,b", "ö", "fd00::1", "x" * 64, "a\n"])
+def test_bad_name(name: str) -> None:
+    assert codes(topology({layer: (name,) for layer in plan.LEAST})) == [("invalid-name", name)]
+
+
+def test_names_that_are_one_to_postgresql() -> None:
+    names = ("erp-1", "erp.1", "ERP_1")
+    (finding,) = plan.judge(topology({layer: names for layer in plan.LEAST}))
+    assert (finding.code, finding.subject, finding.hosts) == ("duplicate-name", "erp_1", names)
+
+
+@pytest.mark.parametrize(
+    ("each", "hosts"),
+    [
+        ({}, None),
+        ({"a": {"ansible_host": "192.0.2.1"}, "b": {"ansible_host": "192.0.2.1"}}, ("a", "b")),
+        ({"a": {"ansible_host": "B"}}, ("a", "b")),
+        ({"a": {"ansible_host": "gate", "ansible_port": 2201}, "b": {"ansible_host": "gate"}}, None),
+        ({"a": {"ansible_host": "gate", "ansible_port": "22"}, "b": {"ansible_host": "gate"}}, ("a", "b")),
+        ({host: {"ansible_host": "x", "ansible_connection": "community.docker.docker"} for host in "ab"}, None),
+        ({host: {"ansible_host": "x", "ansible_connection": "ansible.builtin.ssh"} for host in "ab"}, ("a", "b")),
+    ],
+)
+def test_two_names_of_one_machine(each: Each, hosts: tuple[str, ...] | None) -> None:
+    found = [finding for finding in plan.judge(topology(each=each))]
+    assert [(finding.code, finding.hosts) for finding in found] == ([("duplicate-host", hosts)] if hosts else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (("7710808616800653334",) * 3, False),
+        ((7710808616800653334,) * 3, False),
+        (("", "", ""), False),
+        (("lab",) * 3, True),
+        (("0771",) * 3, True),
+        (("1" * 21,) * 3, True),
+        (("77", "78", "77"), True),
+    ],
+)
+def test_pinned_system_identifier(values: tuple[t.Any, ...], expected: bool) -> None:
+    each = {host: {"postgres_system_identifier": value} for host, value in zip("abc", values)}
+    found = codes(topology(each=each))
+    assert found == ([("invalid-system-identifier", "postgres_system_identifier")] if expected else [])
+
+
+def test_new_variables_are_known_and_read() -> None:
+    names = {"dedicated_tier", "dedicated_failure_domain", "postgres_system_identifier"}
+    assert names <= topology().known_names()
+    assert names <= plan.names_to_read(())

@@ -15,7 +15,14 @@ from cryptography import x509
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import Refuse
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki import crypto
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki.authority import Store
-from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import DAY, Authority, Issue, Wanted
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
+    DAY,
+    Authority,
+    Found,
+    Issue,
+    Policy,
+    Wanted,
+)
 
 SECRET = "correct horse"
 
@@ -162,3 +169,51 @@ def test_signed_certificates_pass_strict_tls(tmp_path: pathlib.Path) -> None:
             except ssl.SSLWantReadError:
                 continue
     assert done == {"client", "server"}
+
+
+def shared_of(name: str, now: int) -> Issue:
+    wanted = Wanted(name, "odoo.test", ("dns:odoo.test",), ("server",), 0, 0, shared=True)
+    return Issue(wanted, "missing", now - 60, now - 60 + 90 * DAY)
+
+
+def test_a_shared_pair_is_made_once_and_kept_encrypted(tmp_path: pathlib.Path) -> None:
+    store, now = make(tmp_path), int(time.time())
+    assert store.pair("edge", SECRET).found == Found("edge")
+    assert [one.wanted.name for one in store.share(SECRET, [shared_of("edge", now)], now, Policy())] == ["edge"]
+    first = store.pair("edge", SECRET)
+    assert first.found.leaf is not None
+    assert first.found.leaf.trusted
+    assert first.found.key == first.found.leaf.public_key == crypto.key_id(first.key)
+    # A worker that decided on an older look does nothing.
+    assert store.share(SECRET, [shared_of("edge", now)], now, Policy()) == ()
+    assert store.pair("edge", SECRET) == first
+    kept = tmp_path / "shared-edge.pem"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "BEGIN PRIVATE KEY" not in kept.read_text()
+    assert "BEGIN" not in repr(first).replace(repr(first.cert), "")
+
+
+@pytest.mark.parametrize("damage", ["passphrase", "cut", "gone"])
+def test_a_pair_that_does_not_open_is_made_anew(tmp_path: pathlib.Path, damage: str) -> None:
+    store, now = make(tmp_path), int(time.time())
+    due = [shared_of("edge", now)]
+    store.share(SECRET, due, now, Policy())
+    kept = tmp_path / "shared-edge.pem"
+    first = store.pair("edge", SECRET)
+    if damage == "passphrase":
+        kept.write_text(first.cert + crypto.seal_key(first.key, "an earlier one"))
+    elif damage == "cut":
+        kept.write_text(kept.read_text()[:-200])
+    else:
+        kept.unlink()
+    assert store.pair("edge", SECRET).found.key == ""
+    assert len(store.share(SECRET, due, now, Policy())) == 1
+    assert store.pair("edge", SECRET).found.key not in ("", first.found.key)
+
+
+def test_a_shared_pair_is_renewed_with_a_new_key(tmp_path: pathlib.Path) -> None:
+    store, now = make(tmp_path), int(time.time())
+    store.share(SECRET, [shared_of("edge", now)], now, Policy())
+    first, later = store.pair("edge", SECRET), now + 61 * DAY
+    assert len(store.share(SECRET, [shared_of("edge", later)], later, Policy())) == 1
+    assert store.pair("edge", SECRET).found.key != first.found.key

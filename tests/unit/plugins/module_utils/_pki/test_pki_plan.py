@@ -15,6 +15,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     BACKDATE,
     DAY,
     Authority,
+    Copy,
     Found,
     Host,
     Issue,
@@ -193,7 +194,7 @@ def test_normalise() -> None:
 BAD: list[tuple[dict[str, t.Any], str]] = [
     ({"name": "../etc"}, "name must"),
     ({"name": ""}, "name must"),
-    ({"common_name": ""}, "common_name"),
+    ({"common_name": "", "sans": [], "usages": ["client"]}, "common_name"),
     ({"common_name": "x" * 65}, "common_name"),
     ({"common_name": "a\nb"}, "common_name"),
     ({"usages": []}, "usages"),
@@ -254,3 +255,55 @@ def test_policy_refused(policy: Policy) -> None:
 
 def test_iso() -> None:
     assert iso(NOW) == "2027-01-15T08:00:00Z"
+
+
+SHARED = replace(WANTED, shared=True)
+OUR_LEAF = replace(LEAF, fingerprint="d" * 64, public_key="kept")
+KEPT = Found("etcd", OUR_LEAF, "kept")
+HAS = Found("etcd", OUR_LEAF, "kept")
+
+
+@pytest.mark.parametrize(
+    ("kept", "present", "expected"),
+    [
+        # The controller's pair decides whether one is issued, the host's only whether it gets a copy.
+        ((), HAS, ("issue", "missing")),
+        ((replace(KEPT, key=""),), HAS, ("issue", "key-missing")),
+        ((replace(KEPT, leaf=replace(OUR_LEAF, not_after=NOW)),), HAS, ("issue", "expired")),
+        ((KEPT,), Found("etcd"), ("copy", "missing")),
+        ((KEPT,), GOOD, ("copy", "shared-differs")),
+        ((KEPT,), replace(HAS, key=""), ("copy", "key-missing")),
+        ((KEPT,), replace(HAS, key="another"), ("copy", "key-mismatch")),
+        ((KEPT,), replace(HAS, drift=("key.pem",)), ("repair", "key.pem")),
+        ((KEPT,), HAS, None),
+    ],
+)
+def test_a_shared_certificate(kept: tuple[Found, ...], present: Found, expected: tuple[str, str] | None) -> None:
+    decision = decide(good(wanted=(SHARED,), shared=kept, host=replace(HOST, found=(present,))))
+    assert isinstance(decision, Plan)
+    steps = [
+        (kind, one.reason) for kind in ("issue", "copy", "repair") for one in t.cast("t.Any", getattr(decision, kind))
+    ]
+    assert decision.changed == bool(expected)
+    assert len(steps) == (0 if expected is None else 1)
+    if expected is not None:
+        assert steps[0][0] == expected[0]
+        assert expected[1] in steps[0][1]
+
+
+def test_an_expired_host_gets_the_pair_that_serves() -> None:
+    old = replace(GOOD, leaf=replace(LEAF, not_after=NOW - DAY))
+    decision = decide(good(wanted=(SHARED,), shared=(KEPT,), host=replace(HOST, found=(old,))))
+    assert isinstance(decision, Plan)
+    assert (decision.issue, [one.reason for one in decision.copy]) == ((), ["shared-differs"])
+
+
+def test_a_host_of_another_ca_gets_no_copy() -> None:
+    decision = decide(good(wanted=(SHARED,), shared=(KEPT,), host=Host(OTHER, OTHER)))
+    assert isinstance(decision, Refuse)
+
+
+def test_the_invariants_catch_a_copy_of_nothing() -> None:
+    snapshot = good(wanted=(SHARED,), host=replace(HOST, found=(GOOD,)))
+    with pytest.raises(AssertionError, match="keeps no pair"):
+        check_invariants(snapshot, Plan(copy=(Copy(SHARED, "missing"),)))

@@ -110,7 +110,8 @@ class Controller:
         host = Host(facts["pin"], facts["ca"], found, facts["authority_drift"])
         authority = self.store.read()
         assert isinstance(authority, Authority)
-        snapshot = Snapshot(authority, host, self.wanted, self.now, self.pin, self.policy)
+        kept = tuple(self.store.pair(one.name, SECRET).found for one in self.wanted if one.shared)
+        snapshot = Snapshot(authority, host, self.wanted, self.now, self.pin, self.policy, kept)
         decision = plan(snapshot, "/pki")
         check_invariants(snapshot, decision)
         return decision, {one["name"]: one["csr"] for one in facts["certificates"]}
@@ -119,8 +120,16 @@ class Controller:
         files = files or Files(str(self.root))
         decision, requests = self.look(files)
         assert isinstance(decision, Plan), decision
+        made = self.store.share(SECRET, [one for one in decision.issue if one.wanted.shared], self.now, self.policy)
+        if made:
+            again, _requests = self.look(files)
+            assert isinstance(again, Plan)
+            decision = again
         if decision.changed:
-            service.install(files, self.ask, self.store.sign(SECRET, decision.issue, requests))
+            signed = self.store.sign(SECRET, decision.issue, requests)
+            pairs = {one.wanted.name: self.store.pair(one.wanted.name, SECRET) for one in decision.copy}
+            signed.update({name: pair.cert for name, pair in pairs.items()})
+            service.install(files, self.ask, signed, {name: pair.key for name, pair in pairs.items()})
         return decision
 
     def reasons(self) -> dict[str, str]:
@@ -337,8 +346,34 @@ def test_a_parallel_run_that_landed_the_key_first(controller: Controller) -> Non
     assert_good(controller)
 
 
+def test_no_key_is_staged_for_a_shared_certificate(controller: Controller) -> None:
+    controller.wanted = (replace(WANTED[0], shared=True),)
+    decision, requests = controller.look(Files(str(controller.root)))
+    assert isinstance(decision, Plan)
+    assert [one.reason for one in decision.issue] == ["missing"]
+    assert requests == {"etcd": ""}
+    assert not controller.root.exists()
+
+
+@pytest.mark.parametrize("sent", [{}, {"etcd": crypto.new_key()}, {"etcd": "rubbish"}])
+def test_a_shared_certificate_comes_with_its_key_or_not_at_all(controller: Controller, sent: dict[str, str]) -> None:
+    controller.wanted = (replace(WANTED[0], shared=True),)
+    controller.run()
+    before = tree(controller.root)
+    issued = {"etcd": controller.store.pair("etcd", SECRET).cert}
+    with pytest.raises(Refused) as caught:
+        service.install(Files(str(controller.root)), controller.ask, issued, sent)
+    assert caught.value.refusal.code == "host-disagrees"
+    assert tree(controller.root) == before
+
+
 def prepare(controller: Controller, start: str) -> None:
     if start == "empty":
+        return
+    if start in ("shared", "becomes-shared"):
+        if start == "becomes-shared":
+            controller.run()
+        controller.wanted = (replace(WANTED[0], shared=True), WANTED[1])
         return
     controller.run()
     if start == "renewal":
@@ -350,11 +385,12 @@ def prepare(controller: Controller, start: str) -> None:
         (controller.root / "ca.fingerprint").unlink()
 
 
-@pytest.mark.parametrize("start", ["empty", "renewal", "drift"])
+@pytest.mark.parametrize("start", ["empty", "renewal", "drift", "shared", "becomes-shared"])
 def test_interrupted_after_every_step_it_converges(controller: Controller, start: str, tmp_path: pathlib.Path) -> None:
     for fatal in range(200):
         controller.root = tmp_path / f"host{fatal}" / "pki"
         controller.now = NOW
+        controller.wanted = WANTED
         prepare(controller, start)
         try:
             controller.run(CrashingFiles(str(controller.root), fatal))

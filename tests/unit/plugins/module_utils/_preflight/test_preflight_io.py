@@ -11,6 +11,7 @@ import os
 import socket
 import socketserver
 import ssl
+import struct
 import subprocess
 import threading
 import typing as t
@@ -21,6 +22,9 @@ import pytest
 from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import io, plan
 
 HELD, LACKING = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+IDENTIFIER = str(1795312537 << 32 | 7)
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
@@ -34,6 +38,12 @@ class Registry(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
+        if self.path == "/patroni":
+            self.send_response(200)
+            self.end_headers()
+            answer = {"database_system_identifier": IDENTIFIER, "patroni": {"scope": "lab", "name": "n1"}}
+            self.wfile.write(json.dumps(answer).encode())
+            return
         containers = [
             {"Id": "c1", "Labels": {"com.docker.compose.project.working_dir": "/opt/dedicated/edge"}},
             {"Id": "c2"},
@@ -156,6 +166,78 @@ def test_docker(answer: tuple[int, str], state: str) -> None:
     assert io.docker(lambda argv: answer).state() == state
 
 
+def test_members_are_asked_whatever_their_certificate(registry: tuple[str, str]) -> None:
+    port = int(registry[0].rpartition(":")[2])
+    found = io.members({"n2": "127.0.0.1", "n1": "localhost"}, port)
+    assert found == (
+        plan.Member("n1", "localhost", "n1", "lab", IDENTIFIER),
+        plan.Member("n2", "127.0.0.1", "n1", "lab", IDENTIFIER),
+    )
+    assert io.members({}) == ()
+
+
+def test_member_that_is_away() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        found = io.member("n1", "127.0.0.1", closed.getsockname()[1], 0.2)
+    assert (found.name, found.system_identifier) == ("", "")
+    assert "ConnectionRefusedError" in found.reason
+
+
+def test_member_that_speaks_no_tls(tmp_path: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    with serving(server):
+        assert io.member("n1", "127.0.0.1", server.server_address[1], 0.5).reason
+
+
+def control(folder: Path) -> None:
+    """The file that PostgreSQL 17 keeps its identifier in."""
+    (folder / "global").mkdir(parents=True)
+    (folder / "global" / "pg_control").write_bytes(struct.pack("<QI", int(IDENTIFIER), 1700) + bytes(8180))
+
+
+def write_ahead_log(folder: Path, name: str, cluster: int) -> None:
+    """The head of a file of etcd's write-ahead log."""
+    (folder / "member" / "wal").mkdir(parents=True, exist_ok=True)
+    record = bytes([8, 1, 26, 4, 8, 5, 16, cluster])
+    (folder / "member" / "wal" / name).write_bytes(struct.pack("<Q", len(record)) + record)
+
+
+def test_state_of_a_data_directory(tmp_path: Path) -> None:
+    assert io.data_state("") == ""
+    assert io.data_state(str(tmp_path / "no")) == plan.ABSENT
+    assert io.data_state(str(tmp_path)) == plan.ABSENT
+    (tmp_path / "lost+found").mkdir()
+    assert io.data_state(str(tmp_path)) == plan.ABSENT
+    (tmp_path / "PG_VERSION").write_text("17")
+    assert io.data_state(str(tmp_path)) == plan.PRESENT
+    assert io.data_state(str(tmp_path / "PG_VERSION")) == "", "no directory: nobody can tell"
+
+
+def test_whose_data_it_is(tmp_path: Path) -> None:
+    control(tmp_path / "pg")
+    write_ahead_log(tmp_path / "etcd", "0-0.wal", 7)
+    write_ahead_log(tmp_path / "etcd", "1-9.wal", 11)
+    (tmp_path / "postgres-system-identifier").write_text(IDENTIFIER + "\n")
+    limits = plan.Limits(postgres_data=str(tmp_path / "pg"), etcd_data=str(tmp_path / "etcd"))
+    facts = io.facts(limits, [], io.Registries("", 1), lambda argv: (1, ""), etc=str(tmp_path))
+    assert (facts.postgres_data, facts.system_identifier, facts.recorded_identifier) == (
+        plan.PRESENT,
+        IDENTIFIER,
+        IDENTIFIER,
+    )
+    assert facts.etcd_cluster_id == "b", "the newest file counts"
+    assert "127.0.0.1" in facts.addresses
+
+
+def test_a_host_without_data(tmp_path: Path) -> None:
+    limits = plan.Limits(postgres_data=str(tmp_path / "pg"), etcd_data=str(tmp_path / "etcd"))
+    facts = io.facts(limits, [], io.Registries("", 1), lambda argv: (1, ""), etc=str(tmp_path))
+    assert (facts.postgres_data, facts.system_identifier, facts.recorded_identifier, facts.etcd_cluster_id) == (
+        plan.ABSENT, "", "", ""
+    )  # fmt: skip
+
+
 def test_facts(tmp_path: Path) -> None:
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki" / "ca.fingerprint").write_text("abc\n")
@@ -168,3 +250,4 @@ def test_facts(tmp_path: Path) -> None:
     assert facts.cpus > 0
     assert facts.memory_mb > 0
     assert facts.probes == (plan.Probe("odoo:19"),)
+    assert (facts.postgres_data, facts.system_identifier, facts.etcd_cluster_id, facts.members) == ("", "", "", ())

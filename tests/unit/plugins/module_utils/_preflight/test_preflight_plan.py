@@ -74,6 +74,59 @@ def test_judge(changes: dict[str, t.Any], expected: list[str]) -> None:
     assert codes(**changes) == expected
 
 
+OURS_ID, OTHER_ID = str(1795312537 << 32 | 7), str(1700000000 << 32 | 9)
+OWN_ADDRESSES = ("127.0.0.1", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "addresses", "refused"),
+    [
+        ("10.0.0.1", OWN_ADDRESSES, False),
+        ("10.0.0.2", OWN_ADDRESSES, True),
+        ("", OWN_ADDRESSES, False),
+        ("10.0.0.2", (), False),
+    ],
+)
+def test_address_of_another_machine(address: str, addresses: tuple[str, ...], refused: bool) -> None:
+    limits = dataclasses.replace(LIMITS, address=address)
+    findings = plan.judge(dataclasses.replace(GOOD, addresses=addresses), limits)
+    assert [finding.code for finding in findings] == (["address-not-here"] if refused else [])
+    assert all("which has 10.0.0.1;" in finding.message for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "recorded", "found", "count"),
+    [
+        ("", "", "", 0),
+        ("", "", OTHER_ID, 0),
+        ("", OURS_ID, "", 0),
+        ("", OURS_ID, OURS_ID, 0),
+        ("", OURS_ID, OTHER_ID, 1),
+        (OURS_ID, "", "", 0),
+        (OURS_ID, "", OURS_ID, 0),
+        (OURS_ID, "", OTHER_ID, 1),
+        (OURS_ID, OURS_ID, OURS_ID, 0),
+        (OURS_ID, OURS_ID, OTHER_ID, 1),
+        (OURS_ID, OTHER_ID, "", 1),
+        (OURS_ID, OTHER_ID, OURS_ID, 1),
+        (OURS_ID, OTHER_ID, OTHER_ID, 2),
+    ],
+)
+def test_data_of_another_cluster(pinned: str, recorded: str, found: str, count: int) -> None:
+    limits = dataclasses.replace(LIMITS, system_identifier=pinned, postgres_data="/data/17")
+    facts = dataclasses.replace(GOOD, recorded_identifier=recorded, system_identifier=found)
+    findings = plan.judge(facts, limits)
+    assert [finding.code for finding in findings] == ["other-system-identifier"] * count
+
+
+def test_leftover_data_is_moved_aside_by_hand() -> None:
+    limits = dataclasses.replace(LIMITS, system_identifier=OURS_ID, postgres_data="/data/17")
+    (finding,) = plan.judge(dataclasses.replace(GOOD, system_identifier=OTHER_ID), limits)
+    assert "never overwritten" in finding.message
+    assert "mv /data/17 /data/17.leftover-$(date +%F)" in finding.message
+    assert f"{OTHER_ID} (made 2023-11-14 22:13 UTC)" in finding.message
+
+
 @pytest.mark.parametrize(
     ("wanted", "listening", "taken"),
     [

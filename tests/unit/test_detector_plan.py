@@ -1,0 +1,432 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The failure detector's law: every state that must keep the leader key, and the few that may remove it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images" / "postgres"))
+
+from detector import plan
+
+KEYS = plan.Keys.of("/dedicated/", "shop")
+MEMBERS = ("a", "b", "c")
+TIMING = plan.Timing(suspect=2.0, late=2.0, fresh=3.5, turn=1.0, streaming_grace=2.0)
+REVISION = 70
+
+
+def law(me: str = "b", members: tuple[str, ...] = MEMBERS) -> plan.Law:
+    return plan.Law(me, members, KEYS, TIMING)
+
+
+def entry(value: t.Any, revision: int) -> plan.Entry:
+    return plan.Entry(value if isinstance(value, str) else json.dumps(value), revision)
+
+
+def vote(streaming: bool = True, silence: float = 2.4, leader: str | None = "a", revision: int = REVISION) -> str:
+    return plan.Vote(leader, revision, silence, streaming, {"rest": {"failures": 2}}).as_text()
+
+
+CONFIG = {"synchronous_mode": True, "ttl": 20}
+SYNC = {"leader": "a", "sync_standby": "b", "quorum": 0}
+
+
+def dead(**changes: t.Any) -> plan.Snapshot:
+    """a is the leader, b its synchronous standby; b and c hold a for dead. Everything allows the removal."""
+    view = plan.Snapshot(
+        revision=200,
+        leader=plan.Entry("a", REVISION),
+        config=entry(CONFIG, 12),
+        sync=entry(SYNC, 24),
+        votes={"b": entry(vote(), 101), "c": entry(vote(streaming=False), 102), "a": entry(plan.Vote().as_text(), 90)},
+    )
+    return dataclasses.replace(view, **changes)
+
+
+def votes(**texts: str) -> dict[str, plan.Entry]:
+    return {name: entry(text, 100 + number) for number, (name, text) in enumerate(sorted(texts.items()))}
+
+
+# --- what may remove --------------------------------------------------------------------------------------------------
+
+
+def test_the_synchronous_standby_removes_at_once_under_every_guard() -> None:
+    decision = plan.decide(dead(), law("b"))
+    assert decision.code == plan.REMOVE
+    assert decision.agreeing == ("b", "c")
+    removal = decision.removal
+    assert removal is not None
+    assert (removal.leader, removal.revision) == ("a", REVISION)
+    assert removal.delete == "/dedicated/shop/leader"
+    assert removal.hold == "/dedicated-ops/shop/detector-hold"
+    assert set(removal.guards) == {
+        plan.Guard("/dedicated/shop/leader", plan.VALUE, "a"),
+        plan.Guard("/dedicated/shop/leader", plan.REVISION, revision=REVISION),
+        plan.Guard("/dedicated/shop/sync", plan.REVISION, revision=24),
+        plan.Guard("/dedicated/shop/config", plan.REVISION, revision=12),
+        plan.Guard("/dedicated-ops/shop/detector/b", plan.REVISION, revision=101),
+        plan.Guard("/dedicated-ops/shop/detector/c", plan.REVISION, revision=102),
+        plan.Guard("/dedicated-ops/shop/operation", plan.ABSENT),
+        plan.Guard("/dedicated/shop/failover", plan.ABSENT),
+        plan.Guard("/dedicated-ops/shop/detector-hold", plan.ABSENT),
+    }
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0.0, plan.WAIT_TURN), (0.99, plan.WAIT_TURN), (1.0, plan.REMOVE)])
+def test_another_member_lets_the_synchronous_standby_go_first(seconds: float, code: str) -> None:
+    decision = plan.decide(dead(), law("c"), seconds)
+    assert decision.code == code
+    assert (decision.removal is not None) == (code == plan.REMOVE)
+
+
+@pytest.mark.parametrize("mode", [True, "on", "true", "yes", 1, "ON"])
+def test_the_spellings_of_synchronous(mode: t.Any) -> None:
+    view = dead(config=entry({**CONFIG, "synchronous_mode": mode, "pause": False}, 12))
+    assert plan.decide(view, law()).code == plan.REMOVE
+
+
+@pytest.mark.parametrize("named", ["b", "b,c", " c , b ", "b,x"])
+def test_one_of_several_synchronous_standbys_is_enough(named: str) -> None:
+    view = dead(sync=entry({**SYNC, "sync_standby": named}, 24))
+    assert plan.decide(view, law()).code == plan.REMOVE
+
+
+# --- what keeps the key -----------------------------------------------------------------------------------------------
+
+LOCK = plan.Entry("{}", 9)
+
+KEPT: list[tuple[str, str, dict[str, t.Any]]] = [
+    ("no leader", plan.NO_LEADER, {"leader": None}),
+    ("a stranger leads", plan.FOREIGN_LEADER, {"leader": plan.Entry("z", REVISION)}),
+    ("no configuration", plan.BAD_CONFIG, {"config": None}),
+    ("configuration is no JSON", plan.BAD_CONFIG, {"config": entry("{", 12)}),
+    ("configuration is a list", plan.BAD_CONFIG, {"config": entry([], 12)}),
+    ("synchronous_mode absent", plan.NOT_SYNCHRONOUS, {"config": entry({"ttl": 20}, 12)}),
+    ("synchronous_mode off", plan.NOT_SYNCHRONOUS, {"config": entry({"synchronous_mode": False}, 12)}),
+    ("synchronous_mode null", plan.NOT_SYNCHRONOUS, {"config": entry({"synchronous_mode": None}, 12)}),
+    ("synchronous_mode unheard of", plan.NOT_SYNCHRONOUS, {"config": entry({"synchronous_mode": "remote"}, 12)}),
+    ("quorum mode", plan.QUORUM_MODE, {"config": entry({"synchronous_mode": "quorum"}, 12)}),
+    ("quorum left in sync", plan.QUORUM_MODE, {"sync": entry({**SYNC, "quorum": 1}, 24)}),
+    ("quorum is a text", plan.QUORUM_MODE, {"sync": entry({**SYNC, "quorum": "0"}, 24)}),
+    ("standby cluster", plan.STANDBY_CLUSTER, {"config": entry({**CONFIG, "standby_cluster": {"host": "x"}}, 12)}),
+    ("pause", plan.PAUSED, {"config": entry({**CONFIG, "pause": True}, 12)}),
+    ("pause as text", plan.PAUSED, {"config": entry({**CONFIG, "pause": "on"}, 12)}),
+    ("pause nobody understands", plan.PAUSED, {"config": entry({**CONFIG, "pause": "maybe"}, 12)}),
+    ("operation", plan.OPERATION, {"operation": LOCK}),
+    ("an empty operation", plan.OPERATION, {"operation": plan.Entry("", 9)}),
+    ("switchover asked for", plan.FAILOVER_ASKED, {"failover": LOCK}),
+    ("hold", plan.HOLD_OFF, {"hold": LOCK}),
+    ("a hold that nobody can read", plan.HOLD_OFF, {"hold": plan.Entry("?", 9)}),
+    ("no sync", plan.NO_SYNC_STANDBY, {"sync": None}),
+    ("sync is no JSON", plan.BAD_SYNC, {"sync": entry("b", 24)}),
+    ("sync of another leader", plan.SYNC_OF_ANOTHER, {"sync": entry({**SYNC, "leader": "c"}, 24)}),
+    ("sync of nobody", plan.SYNC_OF_ANOTHER, {"sync": entry({}, 24)}),
+    ("sync names nobody", plan.NO_SYNC_STANDBY, {"sync": entry({"leader": "a", "sync_standby": None}, 24)}),
+    ("sync names nothing", plan.NO_SYNC_STANDBY, {"sync": entry({**SYNC, "sync_standby": " , "}, 24)}),
+    ("sync names a list", plan.BAD_SYNC, {"sync": entry({**SYNC, "sync_standby": ["b"]}, 24)}),
+    ("the leader as its own standby", plan.BAD_SYNC, {"sync": entry({**SYNC, "sync_standby": "a,b"}, 24)}),
+    ("the standby is somebody else", plan.NO_SYNC_WITNESS, {"sync": entry({**SYNC, "sync_standby": "c"}, 24)}),
+    ("the standby is no member", plan.NO_SYNC_WITNESS, {"sync": entry({**SYNC, "sync_standby": "x"}, 24)}),
+    ("nobody suspects", plan.QUIET, {"votes": {}}),
+    ("only b", plan.MINORITY, {"votes": votes(b=vote())}),
+    ("c's detector is gone", plan.MINORITY, {"votes": votes(b=vote(), a=plan.Vote().as_text())}),
+    ("c means another revision", plan.MINORITY, {"votes": votes(b=vote(), c=vote(revision=69))}),
+    ("c means another leader", plan.MINORITY, {"votes": votes(b=vote(), c=vote(leader="b"))}),
+    ("c has not waited", plan.MINORITY, {"votes": votes(b=vote(), c=vote(silence=1.99))}),
+    ("the leader against itself", plan.MINORITY, {"votes": votes(b=vote(), a=vote())}),
+    ("strangers vote", plan.MINORITY, {"votes": votes(b=vote(), x=vote(), y=vote())}),
+    ("b did not stream", plan.NO_SYNC_WITNESS, {"votes": votes(b=vote(streaming=False), c=vote())}),
+]
+
+
+@pytest.mark.parametrize("me", ["b", "c"])
+@pytest.mark.parametrize(("code", "changes"), [case[1:] for case in KEPT], ids=[case[0] for case in KEPT])
+def test_the_key_is_kept(code: str, changes: dict[str, t.Any], me: str) -> None:
+    decision = plan.decide(dead(**changes), law(me), agreed_seconds=60.0)
+    assert decision.code == code
+    assert decision.removal is None
+    assert decision.reasons
+
+
+def test_whoever_hears_the_leader_does_not_remove() -> None:
+    view = dead(votes=votes(b=vote(), c=vote(), d=vote(), e=plan.Vote().as_text()))
+    five = ("a", "b", "c", "d", "e")
+    assert plan.decide(view, law("e", five), 60.0).code == plan.NOT_AMONG
+    assert plan.decide(view, law("b", five)).code == plan.REMOVE
+
+
+def test_the_leader_never_judges_itself() -> None:
+    assert plan.decide(dead(), law("a"), 60.0).code == plan.OWN_LEADER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        vote().replace('"version": 1', '"version": 2'),
+        vote().replace('"version": 1', '"version": true'),
+        vote().replace("2.4", "NaN"),
+        vote().replace("2.4", "Infinity"),
+        vote().replace("2.4", '"2.4"'),
+        vote().replace("2.4", "true"),
+        vote().replace("2.4", "1" + "0" * 400),
+        vote().replace('"streaming": true', '"streaming": 1'),
+        vote().replace('"a"', '["a"]'),
+        vote().replace("70", '"70"'),
+        vote().replace('{"rest": {"failures": 2}}', "7"),
+    ],
+)
+def test_a_vote_that_cannot_be_read_is_none(text: str) -> None:
+    view = dead(votes=votes(b=vote(), c=text))
+    assert plan.decide(view, law(), 60.0).code == plan.MINORITY
+    assert any("vote of c" in problem for problem in plan.unreadable_votes(view, law()))
+
+
+@pytest.mark.parametrize(
+    ("members", "agreeing", "removes"),
+    [
+        (("a",), (), False),
+        (("a", "b"), ("b",), False),
+        (("a", "b", "c"), ("b", "c"), True),
+        (("a", "b", "c", "d"), ("b", "c"), False),
+        (("a", "b", "c", "d"), ("b", "c", "d"), True),
+        (("a", "b", "c", "d", "e"), ("b", "c"), False),
+        (("a", "b", "c", "d", "e"), ("b", "c", "d"), True),
+    ],
+)
+def test_a_strict_majority_of_all_members(members: tuple[str, ...], agreeing: tuple[str, ...], removes: bool) -> None:
+    view = dead(votes=votes(**{name: vote() for name in agreeing}))
+    assert (plan.decide(view, law("b", members), 60.0).removal is not None) == removes
+
+
+def test_over_all_combinations_nothing_is_removed_against_the_law() -> None:
+    """The law said once more, plainly, over every combination of what it speaks of."""
+    says = {
+        "nothing": None,
+        "no": plan.Vote().as_text(),
+        "yes": vote(),
+        "yes, not streaming": vote(streaming=False),
+        "too early": vote(silence=1.0),
+        "old revision": vote(revision=1),
+    }
+    modes = {"on": True, "off": False, "quorum": "quorum"}
+    syncs = {"b": "b", "c": "c", "b,c": "b,c", "none": None}
+    removed = 0
+    for b, c, mode, sync, blocked, me in itertools.product(says, says, modes, syncs, range(5), MEMBERS):
+        view = dead(
+            config=entry({"synchronous_mode": modes[mode], "pause": blocked == 1}, 12),
+            sync=entry({"leader": "a", "sync_standby": syncs[sync]}, 24),
+            operation=LOCK if blocked == 2 else None,
+            failover=LOCK if blocked == 3 else None,
+            hold=LOCK if blocked == 4 else None,
+            votes=votes(**{name: says[said] or "" for name, said in (("b", b), ("c", c)) if says[said]}, a=vote()),
+        )
+        both = b.startswith("yes") and c.startswith("yes")
+        witness = (b == "yes" and "b" in sync) or (c == "yes" and "c" in sync)
+        lawful = me != "a" and mode == "on" and not blocked and both and witness
+        decision = plan.decide(view, law(me), agreed_seconds=60.0)
+        assert (decision.removal is not None) == lawful, (b, c, mode, sync, blocked, me)
+        assert (decision.code == plan.REMOVE) == lawful
+        removed += lawful
+    assert removed > 0
+
+
+def test_every_change_after_the_look_breaks_a_guard() -> None:
+    """Rule 10: what was read and what is found when the transaction runs."""
+    removal = plan.decide(dead(), law()).removal
+    assert removal is not None
+    found = {
+        KEYS.leader: plan.Entry("a", REVISION),
+        KEYS.sync: entry(SYNC, 24),
+        KEYS.config: entry(CONFIG, 12),
+        KEYS.vote("b"): entry(vote(), 101),
+        KEYS.vote("c"): entry(vote(), 102),
+    }
+
+    def holds(world: t.Mapping[str, plan.Entry]) -> bool:
+        return all(guard.why_not(world.get(guard.key)) is None for guard in removal.guards)
+
+    assert holds(found)
+    for key, was in found.items():
+        assert not holds({**found, key: plan.Entry(was.value, was.revision + 1)})
+        assert not holds({other: value for other, value in found.items() if other != key})
+    assert not holds({**found, KEYS.leader: plan.Entry("c", REVISION)})
+    for key in (KEYS.operation, KEYS.failover, KEYS.hold):
+        assert not holds({**found, key: LOCK})
+
+
+def test_numbers_do_not_make_another_decision_but_people_do() -> None:
+    longer = dead(votes=votes(b=vote(silence=9.0), c=vote(silence=8.0)))
+    assert plan.decide(longer, law()).key == plan.decide(dead(), law()).key
+    assert plan.decide(dead(votes=votes(b=vote())), law()).key != plan.decide(dead(votes=votes(c=vote())), law()).key
+
+
+# --- what one member hears --------------------------------------------------------------------------------------------
+
+TARGET = plan.Target("a", REVISION, ("10.0.0.1", 8008), ("10.0.0.1", 5432))
+
+
+def seen(
+    kind: str, at: float, alive: bool | None = False, took: float = 0.1, streaming: bool = False
+) -> plan.Observation:
+    return plan.Observation(kind, TARGET, at - took, at, alive, "x", streaming)
+
+
+def watch(*observations: plan.Observation, since: float = 100.0) -> plan.Watch:
+    state = plan.Watch(TARGET, since)
+    for observation in observations:
+        state = state.heard(observation, TIMING)
+    return state
+
+
+def failures(at: float) -> list[plan.Observation]:
+    return [seen(kind, at) for kind in plan.KINDS]
+
+
+def test_silence_needs_a_failure_of_every_kind() -> None:
+    for count in range(3):
+        for kinds in itertools.combinations(plan.KINDS, count):
+            assert not watch(*(seen(kind, 102.0) for kind in kinds)).suspects(102.5, TIMING)
+    assert watch(*failures(102.0)).suspects(102.5, TIMING)
+
+
+def test_silence_needs_time() -> None:
+    state = watch(*failures(101.5))
+    assert not state.suspects(101.99, TIMING)
+    assert state.suspects(102.0, TIMING)
+    assert state.silence(102.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", plan.KINDS)
+def test_any_sign_of_life_resets_the_clock(kind: str) -> None:
+    state = watch(*failures(102.0), seen(kind, 102.1, alive=True))
+    assert not state.suspects(103.0, TIMING)
+    assert state.silence(103.0) == 0.0
+    again = [seen(one, 104.0) for one in plan.KINDS]
+    for observation in again:
+        state = state.heard(observation, TIMING)
+    assert not state.suspects(104.05, TIMING)
+    assert state.suspects(104.1, TIMING)
+
+
+def test_a_question_asked_before_the_last_answer_is_no_failure_since() -> None:
+    state = watch(seen(plan.REST, 102.0, alive=True))
+    for kind in plan.KINDS:
+        state = state.heard(seen(kind, 102.9, took=1.0), TIMING)
+    assert not state.suspects(110.0, TIMING)
+
+
+def test_what_could_not_be_asked_is_no_silence() -> None:
+    state = watch(*failures(102.0), seen(plan.REST, 102.1, alive=None))
+    assert not state.suspects(103.0, TIMING)
+    assert state.heard(seen(plan.REST, 102.8), TIMING).suspects(103.0, TIMING)
+
+
+def test_failures_of_long_ago_are_no_silence() -> None:
+    """Probes that hang or died must not turn into a dead leader."""
+    state = watch(*failures(102.0))
+    assert state.suspects(105.5, TIMING)
+    assert not state.suspects(105.6, TIMING)
+
+
+def test_who_stood_still_begins_anew() -> None:
+    state = watch(*failures(102.0), seen(plan.REST, 120.0, took=17.0))
+    assert state.since == 120.0
+    for observation in failures(121.0):
+        state = state.heard(observation, TIMING)
+    assert not state.suspects(121.5, TIMING)
+
+
+def test_another_target_is_not_mixed_in() -> None:
+    other = dataclasses.replace(TARGET, revision=REVISION + 1)
+    state = watch(*failures(102.0))
+    alive = plan.Observation(plan.REST, other, 102.0, 102.1, True, "x")
+    assert state.heard(alive, TIMING) == state
+
+
+@pytest.mark.parametrize(
+    ("streamed", "last_sign", "expected"),
+    [(99.9, 100.0, True), (98.1, 100.0, True), (97.9, 100.0, False), (None, 100.0, False)],
+)
+def test_whether_it_streamed_when_the_silence_began(streamed: float | None, last_sign: float, expected: bool) -> None:
+    before = [] if streamed is None else [seen(plan.STREAM, streamed, streaming=True)]
+    state = watch(*before, seen(plan.REST, last_sign, alive=True), *failures(102.0), since=90.0)
+    assert plan.own_vote(state, 103.0, TIMING) == plan.Vote("a", REVISION, 3.0, expected, state.evidence(103.0))
+
+
+def test_a_receiver_that_still_looks_streaming_afterwards_proves_nothing() -> None:
+    """The view says streaming for as long as nobody told the kernel of the death."""
+    state = watch(
+        seen(plan.REST, 100.0, alive=True),
+        seen(plan.STREAM, 101.0, streaming=True),
+        seen(plan.REST, 102.0),
+        seen(plan.POSTGRES, 102.0),
+        since=90.0,
+    )
+    assert plan.own_vote(state, 103.0, TIMING).streaming is False
+
+
+def test_without_suspicion_a_vote_says_nothing() -> None:
+    assert plan.own_vote(None, 100.0, TIMING) == plan.Vote()
+    assert plan.own_vote(watch(), 200.0, TIMING) == plan.Vote()
+    assert plan.parse_vote("b", plan.Vote().as_text()) == plan.Vote()
+
+
+def test_a_vote_survives_being_written() -> None:
+    said = plan.Vote("a", REVISION, 2.5, True, {"rest": {"failures": 2}})
+    assert plan.parse_vote("b", said.as_text()) == said
+
+
+def test_a_vote_is_written_again_when_it_says_something_else() -> None:
+    said = plan.Vote("a", REVISION, 2.5, True)
+    assert dataclasses.replace(said, silence=9.0, evidence={"x": 1}).says_the_same(said)
+    assert not said.says_the_same(None)
+    for change in ({"suspects": "c"}, {"leader_revision": 1}, {"streaming": False}, {"silence": 2.0}):
+        assert not dataclasses.replace(said, **change).says_the_same(said)
+
+
+# --- whom to watch ----------------------------------------------------------------------------------------------------
+
+MEMBER = {"api_url": "https://10.0.0.1:8008/patroni", "conn_url": "postgres://10.0.0.1:5432/postgres"}
+
+
+def test_the_leader_is_watched_where_it_says_it_is() -> None:
+    view = dead(members={"a": entry(MEMBER, 5)})
+    assert plan.target_of(view, "b", MEMBERS) == TARGET
+    assert plan.target_of(view, "a", MEMBERS) is None
+    assert plan.target_of(dead(leader=None), "b", MEMBERS) is None
+    assert plan.target_of(dead(leader=plan.Entry("z", 1)), "b", MEMBERS) is None
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"a": plan.Entry("x", 5)},
+        {"a": entry({**MEMBER, "api_url": None}, 5)},
+        {"a": entry({**MEMBER, "conn_url": "postgres:///postgres"}, 5)},
+        {"a": entry({**MEMBER, "conn_url": "postgres://h:99999999/x"}, 5)},
+        {"a": entry({**MEMBER, "conn_url": "postgres://[h/x"}, 5)},
+    ],
+)
+def test_a_leader_without_addresses_is_not_watched(members: dict[str, plan.Entry]) -> None:
+    with pytest.raises(plan.Malformed, match="members/a"):
+        plan.target_of(dead(members=members), "b", MEMBERS)
+
+
+def test_our_keys_are_not_below_patronis() -> None:
+    ours = (KEYS.operation, KEYS.hold, KEYS.vote("b"))
+    assert not any(key.startswith(KEYS.patroni) for key in ours)
+    assert plan.Keys.of("/x/y/", "z").hold == "/x/y-ops/z/detector-hold"
