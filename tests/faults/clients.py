@@ -176,15 +176,19 @@ class Clients:
                     found.setdefault((name, " ".join(said)), round(float(at) - zero, 2))
         return [f"{at} {name}: {said}" for (name, said), at in sorted(found.items(), key=lambda one: one[1])][:20]
 
-    def writes(self) -> list[verdict.Write]:
-        """What the ledger clients noted on their disks. A host that is away raises."""
-        found = []
-        for client in self.ledgers.values():
-            names = client.host.out(f"cd {self.folder} && ls *.ledger").split()
-            for name in names:
-                text = client.host.run(["cat", f"{self.folder}/{name}"]).stdout
-                found += verdict.parse_ledger(name.removesuffix(".ledger"), text)
-        return found
+    def writes(self) -> tuple[list[verdict.Write], list[str]]:
+        """What the ledger clients noted on their disks, and the hosts that could not be read."""
+        found, unread = [], []
+        for name, client in self.ledgers.items():
+            try:
+                files = client.host.out(f"cd {self.folder} && ls *.ledger").split()
+                texts = {file: client.host.run(["cat", f"{self.folder}/{file}"]).stdout for file in files}
+            except (AssertionError, OSError, subprocess.TimeoutExpired):
+                unread.append(name)
+                continue
+            for file, text in texts.items():
+                found += verdict.parse_ledger(file.removesuffix(".ledger"), text)
+        return found, unread
 
     def forget(self) -> None:
         for client in self.ledgers.values():

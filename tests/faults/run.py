@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -173,8 +174,10 @@ class Experimenting:
 
     def judge(self, browser: Browser) -> dict[str, t.Any]:
         kept = self.kept(browser)
-        writes = self.clients.writes()
-        books = verdict.audit(writes, self.scene.rows())
+        writes, unread = self.clients.writes()
+        # A client is named after its host and its start: n1-0.
+        rows = [row for row in self.scene.rows() if row[0].rpartition("-")[0] not in unread]
+        books = verdict.audit(writes, rows)
         accepted = self.clients.accepted()
         order = verdict.leaders(accepted)
         away = self.names(self.victims)
@@ -201,6 +204,8 @@ class Experimenting:
         checks = verdict.judge(self.promise, figures)
         if self.experiment.also is not None:
             checks += self.experiment.also(self)
+        if unread:
+            checks.append(verdict.Check("every ledger read", False, f"not those of {', '.join(unread)}"))
         held = all(check.ok for check in checks)
         errors = [f"{write.row} {write.fate}: {write.error}" for write in writes if write.error]
         return {
@@ -315,6 +320,10 @@ def perform(lab: Lab, experiment: Experiment, number: int, out: Path, baseline: 
         run = Experimenting(lab, scene, experiment, number, out, detectors)
         try:
             result = run.run()
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as error:
+            traceback.print_exc()
+            result = broken_off(experiment, error) | {"timeline": run.clients.events(run.fault)}
+            scene.clear()
         except BaseException:  # also a stop that was asked for
             scene.clear()
             raise
@@ -350,11 +359,7 @@ def perform_all(lab: Lab, chosen: list[Experiment], out: Path, baseline: bool) -
     for number in range(1, int(os.environ.get("N") or 1) + 1):
         for experiment in chosen:
             say(f"faults: {experiment.name} ({experiment.what})")
-            try:
-                results.append(perform(lab, experiment, number, out, baseline))
-            except (AssertionError, OSError, ValueError) as error:
-                traceback.print_exc()
-                results.append(broken_off(experiment, error))
+            results.append(perform(lab, experiment, number, out, baseline))
             tell(results[-1], number)
     return results
 

@@ -208,9 +208,10 @@ class Scene:
 
     def freeze(self, host: Host, silent: bool) -> None:
         """No process of the host runs. Silent: its network does not answer either, as that of a paused machine."""
-        self.undo(f"thaw {host.name}", lambda: self.thaw(host))
         if silent:
             self.isolate(host)
+        # Registered last, so undone first: nothing can be entered to rejoin it while it is frozen.
+        self.undo(f"thaw {host.name}", lambda: self.thaw(host))
         # An engine within an engine may keep its containers beside its own cgroup instead of below it.
         inner = FREEZER / host.container / "freezer.state"
         if inner.exists():

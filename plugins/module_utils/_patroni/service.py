@@ -303,7 +303,8 @@ class RestartService:
     def _restart(self, turn: plan.Member, names: t.Sequence[str], max_lag: int) -> None:
         if turn.api_url is None:
             raise DedicatedError(f"Patroni does not tell the address of {turn.name}", code="bad_answer")
-        reply = self._member(turn.api_url.removesuffix("/patroni")).request("POST", "/restart", {"restart_pending": True})
+        member = self._member(turn.api_url.removesuffix("/patroni"))
+        reply = member.request("POST", "/restart", {"restart_pending": True})
         # 503: nothing waits any more, which the next look will show, or the restart failed, which the wait will show.
         if reply.status not in (200, 503):
             raise DedicatedError(

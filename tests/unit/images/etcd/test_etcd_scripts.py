@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-BIN = Path(__file__).parents[2] / "images" / "etcd" / "bin"
+BIN = Path(__file__).parents[4] / "images" / "etcd" / "bin"
 
 # What etcdctl 3.5.16 prints. Each defragmentation may change the state further ("then").
 ETCDCTL = """#!{python} -ISs

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images" / "postgres"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "images" / "postgres"))
 
 from detector import config as configuration
 from detector import metrics as shown
