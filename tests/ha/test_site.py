@@ -202,3 +202,13 @@ def test_members_announce_addresses_that_others_reach(lab: Lab) -> None:
         )
         assert {line.split()[-1] for line in seen.splitlines()} == {host.address}
         assert host.address in addresses
+
+
+def test_reads_may_go_to_a_replica(lab: Lab) -> None:
+    """The route is there on every host; the leader is never at its end."""
+    for host in lab.of("odoo"):
+        argv = ["psql", "-h", "/run/dedicated/router", "-p", "6433", "-U", "odoo", "-d", lab.database, "-XAtc"]
+        env = {"PGPASSWORD": lab.secrets["odoo_db_password"]}
+        assert host.inside("pgbouncer", [*argv, "SELECT pg_is_in_recovery()"], env).stdout.strip() == "t"
+        refused = host.inside("pgbouncer", [*argv, "CREATE TABLE proof ()"], env, check=False)
+        assert "read-only" in refused.stderr

@@ -97,7 +97,7 @@ class Decoder:
             raise BadAnswer(f"the answer claims a size of {number} at depth {depth}", code="bad_answer")
         if kind == "$":
             return Answer(self._bulk(number))
-        parts = [self.reply(depth + 1) for _ in range(number)]
+        parts = [self.reply(depth + 1) for dummy in range(number)]
         error = next((part.error for part in parts if part.error is not None), None)
         return Answer(error=error) if error is not None else Answer([part.value for part in parts])
 
@@ -163,7 +163,7 @@ class TlsNetwork:
                 self._log_in(address, link, decoder)
                 _limit(link, deadline)
                 link.sendall(b"".join(encode(words) for words in commands))
-                return [decoder.reply() for _ in commands]
+                return [decoder.reply() for dummy in commands]
 
     def _log_in(self, address: str, link: ssl.SSLSocket, decoder: Decoder) -> None:
         if self._password is None:

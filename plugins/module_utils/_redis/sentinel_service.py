@@ -282,7 +282,8 @@ class FailoverService(SentinelService):
             answer = self._one(move.master, "CLIENT", "PAUSE", str(move.pause_ms), "WRITE")
         except RedisUnreachable as exc:
             self._resume(move)
-            raise DedicatedError(
+            # pylint does not follow the import of the class that this one stands on.
+            raise DedicatedError(  # pylint: disable=bad-exception-cause
                 f"writes could not be paused, nothing was moved: {exc.msg}", code="not_paused"
             ) from exc
         if answer.error is not None:

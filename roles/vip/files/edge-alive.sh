@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/bin/bash -eu
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
