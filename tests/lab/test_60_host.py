@@ -224,14 +224,15 @@ def test_no_image_of_an_earlier_deployment_runs(lab: Lab, inspected: dict[str, d
 
 def test_private_keys_are_for_their_service_alone(node: Host) -> None:
     keys = node.out("find /etc/dedicated /opt/dedicated -name 'key.pem' -printf '%p %m %U\\n'").splitlines()
-    owners = {"edge": 10060, "etcd": 10020, "postgres": 10010, "redis": 10030, "router": 10040}
+    owners = {"edge": 10060, "edge-client": 10060, "etcd": 10020, "etcd-client": 10010, "postgres": 10010}
+    owners |= {"redis": 10030, "router": 10040}
     assert sorted(keys) == sorted(f"/etc/dedicated/pki/{name}/key.pem 400 {uid}" for name, uid in owners.items())
 
 
 def test_the_key_of_the_ca_is_on_no_host(lab: Lab, node: Host) -> None:
     roots = "/etc /opt /root /home /var/tmp /tmp /run"
     found = node.out(f"grep -rlE 'BEGIN (ENCRYPTED |EC |RSA )?PRIVATE KEY' {roots} 2>/dev/null || true")
-    allowed = r"/etc/dedicated/pki/\w+/key\.pem|/etc/ssl/private/\S+|/etc/docker/key\.json"
+    allowed = r"/etc/dedicated/pki/[\w-]+/key\.pem|/etc/ssl/private/\S+|/etc/docker/key\.json"
     assert not [path for path in found.splitlines() if not re.fullmatch(allowed, path)]
     for key in Path(lab.ca_file).parent.glob("*key*"):
         assert key.stat().st_mode & 0o077 == 0, key
@@ -255,7 +256,7 @@ def test_leaf_certificates_are_short_lived_and_signed_by_the_pinned_ca(lab: Lab,
     )
     found = json.loads(node.out(["python3", "-c", script]))
     assert found.pop("ca") == node.out("cat /etc/dedicated/pki/ca.fingerprint")
-    assert set(found) == {"edge", "etcd", "postgres", "redis", "router"}
+    assert set(found) == {"edge", "edge-client", "etcd", "etcd-client", "postgres", "redis", "router"}
     assert max(days for days, _ in found.values()) <= 91
     assert lab.domain in found["edge"][1]
     for name in ("etcd", "postgres", "redis"):

@@ -20,11 +20,13 @@ EXPECTED: dict[str, tuple[set[str], int, int, int]] = {
             "postgres_replication_password",
             "postgres_rewind_password",
             "postgres_rest_password",
+            "etcd_patroni_password",
         },
         CONF,
         0,
         10010,
     ),
+    "/opt/dedicated/etcd/conf/root.env": ({"etcd_root_password"}, CONF, 0, 10020),
     "/opt/dedicated/pgbackrest/conf/pgbackrest.conf": (
         {"pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_key_secret"},
         CONF,
