@@ -353,7 +353,7 @@ EXPERIMENTS = [
     Experiment(
         "engine-restarted", "36", "Docker engine restarted on the leader's host: live restore",
         Promise(write_gap=1, wait=5, leader="stays", broken=0),
-        restart_engine, fast=True,
+        restart_engine,
     ),
     Experiment(
         "engine-killed", "36", "Docker engine of the leader's host, kill -9",
@@ -383,12 +383,12 @@ EXPERIMENTS = [
     Experiment(
         "edge-killed", "41", "Traefik of the first edge, kill -9",
         Promise(write_gap=1, leader="stays"),
-        kill_edge, lambda scene: [scene.lab.of("edge")[0]], fast=True,
+        kill_edge, lambda scene: [scene.lab.of("edge")[0]],
     ),
     Experiment(
         "edge-fed-a-bad-file", "41", "a file that is no YAML in the first edge's folder for 10 s: the old rules stay",
         Promise(write_gap=1, leader="stays", broken=0, wait=5),
-        bad_edge_file, hold=10, fast=True,
+        bad_edge_file, hold=10,
     ),
     Experiment(
         "odoo-killed", "42", "Odoo of one host away for 15 s: every edge goes on with the others",
@@ -413,7 +413,7 @@ EXPERIMENTS = [
     Experiment(
         "leader-key-removed", "detector", "the leader's key removed while it is healthy: what a false alarm costs",
         Promise(write_gap=0.5, broken=0, turned_away=0),
-        remove_key, fast=True,
+        remove_key,
     ),
     Experiment(
         "leader-cut-from-standbys", "detector", "the leader's REST and PostgreSQL cut from the others for 40 s",
