@@ -111,7 +111,10 @@ def test_tier_whose_promise_a_setting_breaks(case: Case) -> None:
 
 def test_all_members_in_one_failure_domain(case: Case) -> None:
     case.add_hosts(LAYERS, "node2", "node3")
-    case.set(dedicated_failure_domain="rack-1")
+    data = case.hosts()
+    for host in data["all"]["hosts"].values():
+        host["dedicated_failure_domain"] = "rack-1"
+    case.write_hosts(data)
     case.refuse(
         "5 problem(s)",
         "failure-domain-holds-too-much",
