@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,13 @@ from labtools import Lab, lab_json
 
 
 @pytest.fixture(scope="session")
-def lab() -> Lab:
+def lab() -> t.Iterator[Lab]:
     path = lab_json()
     assert path.exists(), f"no lab: {path} does not exist. `PROFILE=ha make lab-up` makes it"
     found = Lab(path.resolve(), json.loads(path.read_text()))
     assert found.data["profile"] == "ha", "this lab has one host: PROFILE=ha make lab, under another name (LAB=…)"
-    return found
+    undo = found.resolve()
+    # A proxy of this machine knows nothing of the lab.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
+    yield found
+    undo()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from pathlib import Path
 
@@ -105,3 +106,14 @@ def test_options_are_described(role: str) -> None:
 def test_variables_carry_the_role_s_name(role: str) -> None:
     defaults = load(ROLES / role / "defaults" / "main.yml")
     assert [name for name in defaults if not name.startswith(f"{role}_")] == []
+
+
+SETS = re.compile(r"\| *(?:intersect|difference|symmetric_difference|union)\b(?![^|}]*\)? *\| *sort)")
+TEMPLATES = sorted(ROLES.glob("*/templates/**/*.j2"))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parts[-3]}/{path.name}")
+def test_templates_keep_their_order(path: Path) -> None:
+    """Ansible's filters of sets give another order in every run: a file from them changes without a cause."""
+    found = SETS.findall(path.read_text(encoding="utf-8"))
+    assert not found, f"{path}: sort what comes out of {found}, or use select and reject"

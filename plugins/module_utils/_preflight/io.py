@@ -147,10 +147,15 @@ def _inodes() -> dict[str, int]:
         if not directory.name.isdigit():
             continue
         try:
-            links = [os.readlink(entry) for entry in os.scandir(directory / "fd")]
+            entries = list(os.scandir(directory / "fd"))
         except OSError:
             continue
-        for link in links:
+        for entry in entries:
+            # A busy process closes what was just listed: that one is skipped, not the process.
+            try:
+                link = os.readlink(entry)
+            except OSError:
+                continue
             if link.startswith("socket:["):
                 owners.setdefault(link[8:-1], int(directory.name))
     return owners

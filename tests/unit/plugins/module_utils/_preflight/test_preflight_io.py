@@ -149,6 +149,25 @@ def test_listeners_know_their_owner() -> None:
     assert io.listeners({port}, io.Engine(False)) == ()
 
 
+def test_a_busy_process_still_owns_its_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HAProxy opens and closes connections all the time: a descriptor may be gone between listing and reading it."""
+    true_readlink, gone = os.readlink, []
+
+    def readlink(path: os.DirEntry[str]) -> str:
+        if not gone and path.path.startswith(f"/proc/{os.getpid()}/"):
+            gone.append(path)
+            raise FileNotFoundError(path.path)
+        return true_readlink(path)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        monkeypatch.setattr(os, "readlink", readlink)
+        found = io.listeners({listening.getsockname()[1]}, io.Engine(False))
+    assert gone
+    assert [each.pid for each in found] == [os.getpid()]
+
+
 def test_disk_of_a_path_to_be(tmp_path: Path) -> None:
     assert io.disk(str(tmp_path / "a" / "b")).free_mb == io.disk(str(tmp_path)).free_mb
 
