@@ -16,7 +16,8 @@ import typing as t
 
 from labtools import Host
 from scene import PATRONI, Scene
-from verdict import Check, Promise
+from verdict import OK, Check, Promise
+from web import Web
 
 # The leader vanished without a word: the lease has to run out, unless detectors take the key away before.
 LEASE, DETECTED = 22.0, 8.0
@@ -29,6 +30,8 @@ class Run(t.Protocol):
     scene: Scene
     fault: float
     healed: float
+
+    web: Web
 
     def acked(self) -> dict[str, list[float]]: ...
 
@@ -63,6 +66,15 @@ def leader_and_standby(scene: Scene) -> Hosts:
 def an_odoo_host(scene: Scene) -> Hosts:
     """Not the leader's, so that only one thing is tried."""
     return [next(host for host in scene.lab.of("odoo") if host != scene.leader())]
+
+
+def address_holder(scene: Scene) -> Hosts:
+    """The host that carries the virtual address. The database is led by another, so that only one thing is tried."""
+    front = scene.lab.front
+    holder = next(host for host in scene.lab.of("edge") if f" {front}/" in host.out("ip -brief -4 address"))
+    if holder == scene.leader():
+        scene.switch_over()
+    return [holder]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,6 +268,18 @@ def writes_block_or_go_on(run: Run) -> list[Check]:
     return [Check("goes on alone (not strict)", bool(after), said)]
 
 
+# What the requirements allow a lost edge host or a killed Traefik.
+EDGE_SECONDS = 2.0
+
+
+def the_address_serves_again(run: Run) -> list[Check]:
+    """What was under way at the fault may fail; what came later than the allowance does not."""
+    bad = [one for one in run.web.asked("front") if one.fate != OK and one.started > run.fault]
+    late = [one for one in bad if one.started > run.fault + EDGE_SECONDS]
+    last = max((one.started - run.fault for one in bad), default=0.0)
+    return [Check("the address serves again", not late, f"the last that failed was sent {last:.2f} s after the fault")]
+
+
 EXPERIMENTS = [
     Experiment(
         "postmaster-killed", "1", "the leader's postmaster, kill -9",
@@ -383,7 +407,12 @@ EXPERIMENTS = [
     Experiment(
         "edge-killed", "41", "Traefik of the first edge, kill -9",
         Promise(write_gap=1, leader="stays"),
-        kill_edge, lambda scene: [scene.lab.of("edge")[0]],
+        kill_edge, lambda scene: [scene.lab.of("edge")[0]], also=the_address_serves_again,
+    ),
+    Experiment(
+        "edge-host-killed", "41", "the host that carries the virtual address without power for 20 s",
+        Promise(broken=None),
+        lambda scene, hosts: scene.power_cut(*hosts), address_holder, hold=20, also=the_address_serves_again,
     ),
     Experiment(
         "edge-fed-a-bad-file", "41", "a file that is no YAML in the first edge's folder for 10 s: the old rules stay",

@@ -16,7 +16,7 @@ import typing as t
 from pathlib import Path
 
 import health
-from labtools import Host, Lab, run
+from labtools import Host, Lab, run, wait_until
 
 HERE = Path(__file__).resolve().parent
 TABLE = "inet dedicated_faults"
@@ -56,6 +56,14 @@ class Scene:
         self.pool = concurrent.futures.ThreadPoolExecutor(16)
         # Who is who, found out in front of a fault: looking it up afterwards would delay the fault by a second or more.
         self.cast: dict[str, Host] = {}
+
+    def switch_over(self) -> None:
+        """The database to its synchronous standby, in an orderly way, before anything is tried."""
+        at, to = self.leader(), self.standby()
+        argv = ["timeout", "60", "patronictl", "-c", "/etc/patroni/patroni.yml", "switchover", "--force"]
+        at.inside("postgres", [*argv, "--leader", at.name, "--candidate", to.name])
+        wait_until(f"{to.name} leads", lambda: self.roles().get("postgres leader") == to, 60)
+        self.wait_whole(120)
 
     # -- who is who ------------------------------------------------------------------------------------------------
 
