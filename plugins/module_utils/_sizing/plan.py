@@ -274,8 +274,9 @@ def _postgres_parameters(
         "min_wal_size": f"{max(80, wal_mb // 4)}MB",
         "wal_keep_size": f"{min(256, wal_mb)}MB",
         "max_slot_wal_keep_size": f"{4 * wal_mb}MB",
-        "max_wal_senders": max(10, 2 * members + 4),
-        "max_replication_slots": max(10, 2 * members + 4),
+        # Room for eight members: these need a restart, and a host more shall not cause one.
+        "max_wal_senders": max(20, 2 * members + 4),
+        "max_replication_slots": max(20, 2 * members + 4),
         "max_locks_per_transaction": 128,
         "max_prepared_transactions": 0,
     }

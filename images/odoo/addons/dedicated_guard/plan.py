@@ -14,6 +14,7 @@ import typing as t
 
 DATABASE = "database"
 SESSION_STORE = "session store"
+OBJECT_STORE = "object store"
 RETRY_AFTER = 5
 
 # Liveness: whether this process answers at all.

@@ -14,7 +14,7 @@ from . import plan
 _logger = logging.getLogger(__name__)
 
 _DOUBLE = struct.Struct("d")
-_OFFSETS = {plan.DATABASE: 0, plan.SESSION_STORE: 8}
+_OFFSETS = {plan.DATABASE: 0, plan.SESSION_STORE: 8, plan.OBJECT_STORE: 16}
 
 # Anonymous and made before the workers are forked, hence shared by them: one line for all. Two workers that fail in
 # the same microsecond write two lines; a lock that a killed worker holds would be worse.
