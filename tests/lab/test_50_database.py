@@ -173,7 +173,8 @@ def test_etcd_wants_a_certificate(lab: Lab) -> None:
         url = f"https://{host.address}:2379/version"
         assert curl(host, "GET", url, certificate="etcd") == "200"
         refused = curl(host, "GET", url, certificate=None)
-        assert "certificate required" in refused.lower() or "alert" in refused.lower(), refused
+        # The alert, or the reset that overtakes it because the request was sent already; HTTP says nothing.
+        assert any(word in refused.lower() for word in ("certificate required", "alert", "reset by peer")), refused
 
 
 def test_wal_arrives_in_the_archive(leader: Host) -> None:
