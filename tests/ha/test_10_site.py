@@ -34,7 +34,7 @@ def converge(lab: Lab, *arguments: str) -> dict[str, dict[str, int]]:
     log.mkdir(exist_ok=True)
     (log / f"{len(list(log.iterdir())):02}.log").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, refusals(done.stdout + done.stderr)
-    print("\n".join(changes(done.stdout)))  # noqa: T201
+    print("\n".join(changes(done.stdout)))  # noqa: T201  pytest shows it when the test fails
     print(f"site.yml {' '.join(arguments)}: {time.monotonic() - began:.0f} s")  # noqa: T201
     found = re.findall(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.MULTILINE)
     return {host: {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for host, line in found}

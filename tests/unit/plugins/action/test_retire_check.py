@@ -191,7 +191,7 @@ def test_only_declared_hosts_are_left(tmp_path: Path) -> None:
         "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
     }
     check = [{"hosts": "odoo:!{{ retire }}", "gather_facts": False, "vars": staying(), "tasks": [write]}]
-    check[0]["tasks"][0]["run_once"] = True  # type: ignore[index]
+    check[0]["tasks"][0]["run_once"] = True  # type: ignore[index]  # a play is a mapping of anything
     (tmp_path / "play.yml").write_text(yaml.safe_dump(check))
     declared = {"odoo_cron_members": ["n4", "n3"], "edge_backends": "{{ groups.odoo[1:] }}"}
     ended, output = play(tmp_path, tmp_path / "play.yml", four(), "-e", "retire=n4", **declared)
