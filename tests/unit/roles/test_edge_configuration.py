@@ -56,21 +56,18 @@ REMOTE = ["https://10.0.0.2:8443", "https://10.0.0.3:8443"]
 
 
 @pytest.mark.parametrize(
-    ("backends", "odoo", "websocket"),
+    ("backends", "expected"),
     [
-        (["n1"], ["http://127.0.0.1:8069"], ["http://127.0.0.1:8072"]),
-        (["n1", "n2", "n3"], ["http://127.0.0.1:8069", *REMOTE], ["http://127.0.0.1:8072", *REMOTE]),
-        (["n2", "n3"], REMOTE, REMOTE),
+        (["n1"], ["http://127.0.0.1:8068"]),
+        (["n1", "n2", "n3"], ["http://127.0.0.1:8068", *REMOTE]),
+        (["n2", "n3"], REMOTE),
     ],
     ids=["alone", "all", "edge without Odoo"],
 )
-def test_every_odoo_is_served_and_only_the_own_one_without_tls(
-    backends: list[str], odoo: list[str], websocket: list[str]
-) -> None:
+def test_every_odoo_is_served_and_only_the_own_one_without_tls(backends: list[str], expected: list[str]) -> None:
     http = edge(*backends)
-    for kind in ("checked", "any"):
-        assert servers(http, f"odoo-{kind}") == odoo
-        assert servers(http, f"websocket-{kind}") == websocket
+    for service in ("odoo-checked", "odoo-any", "websocket-checked", "websocket-any"):
+        assert servers(http, service) == expected
 
 
 @pytest.mark.parametrize("backends", [["n1"], ["n1", "n2"]], ids=["alone", "pair"])
@@ -94,6 +91,14 @@ def test_no_service_turns_requests_away_because_all_checks_fail() -> None:
     for name in ("odoo", "websocket"):
         assert services[name] == {"failover": {"service": f"{name}-checked", "fallback": f"{name}-any"}}
         assert "healthCheck" in services[f"{name}-checked"]["loadBalancer"]
+        # Asks no worker: HAProxy answers by itself.
+        assert services[f"{name}-any"]["loadBalancer"]["healthCheck"]["path"] == "/dedicated/alive"
+        assert "passiveHealthCheck" not in services[f"{name}-any"]["loadBalancer"]
+
+
+def test_the_only_odoo_is_always_tried() -> None:
+    services = edge("n1")["services"]
+    for name in ("odoo", "websocket"):
         assert not {"healthCheck", "passiveHealthCheck"} & set(services[f"{name}-any"]["loadBalancer"])
 
 
@@ -119,7 +124,7 @@ def test_the_port_for_edges_is_open_only_where_an_edge_is_elsewhere(edges: list[
     outside = [bind for bind in binds if not bind[1].startswith("127.0.0.1:")]
     assert [bind[1] for bind in outside] == (["10.0.0.1:8443"] if opened else [])
     assert all(bind[-4:-1] == ["verify", "required", "ca-file"] for bind in outside)
-    assert ("http-request deny unless { ssl_c_s_dn(CN) -m str edge-client }" in text) == opened
+    assert ("http-request deny if { ssl_fc } !{ ssl_c_s_dn(CN) -m str edge-client }" in text) == opened
 
 
 def vip(host: str) -> str:
