@@ -253,7 +253,8 @@ class Experimenting:
             "failed_requests": [
                 {"at": round(one.started - self.fault, 2), "took": round(one.took, 2), "target": one.target,
                  "kind": one.kind, "fate": one.fate, "detail": one.detail}
-                for found in requests.values() for one in found
+                # The victims' own come last: the list is cut, and they are not judged.
+                for name, found in sorted(requests.items(), key=lambda pair: pair[0] in away) for one in found
                 if one.fate != verdict.OK and one.started + one.took > self.fault
             ][:60],
             "redis_errors": self.clients.redis_errors(self.fault),

@@ -66,7 +66,7 @@ REMOTE = ["https://10.0.0.2:8443", "https://10.0.0.3:8443"]
 )
 def test_every_odoo_is_served_and_only_the_own_one_without_tls(backends: list[str], expected: list[str]) -> None:
     http = edge(*backends)
-    for service in ("odoo-checked", "odoo-any", "websocket-checked", "websocket-any"):
+    for service in ("odoo-checked", "websocket-checked", "any"):
         assert servers(http, service) == expected
 
 
@@ -89,17 +89,15 @@ def test_only_what_reads_is_sent_again(backends: list[str]) -> None:
 def test_no_service_turns_requests_away_because_all_checks_fail() -> None:
     services = edge("n1", "n2")["services"]
     for name in ("odoo", "websocket"):
-        assert services[name] == {"failover": {"service": f"{name}-checked", "fallback": f"{name}-any"}}
+        assert services[name] == {"failover": {"service": f"{name}-checked", "fallback": "any"}}
         assert "healthCheck" in services[f"{name}-checked"]["loadBalancer"]
-        # Asks no worker: HAProxy answers by itself.
-        assert services[f"{name}-any"]["loadBalancer"]["healthCheck"]["path"] == "/dedicated/alive"
-        assert "passiveHealthCheck" not in services[f"{name}-any"]["loadBalancer"]
+    # Asks no worker: HAProxy answers by itself.
+    assert services["any"]["loadBalancer"]["healthCheck"]["path"] == "/dedicated/alive"
+    assert "passiveHealthCheck" not in services["any"]["loadBalancer"]
 
 
 def test_the_only_odoo_is_always_tried() -> None:
-    services = edge("n1")["services"]
-    for name in ("odoo", "websocket"):
-        assert not {"healthCheck", "passiveHealthCheck"} & set(services[f"{name}-any"]["loadBalancer"])
+    assert not {"healthCheck", "passiveHealthCheck"} & set(edge("n1")["services"]["any"]["loadBalancer"])
 
 
 @pytest.mark.parametrize(("vip", "address"), [("", "10.0.0.1:443"), ("10.0.0.10/24", ":443")])

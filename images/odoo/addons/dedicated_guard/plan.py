@@ -23,6 +23,8 @@ LIVENESS_PATHS = frozenset({"/web/health"})
 # SQLSTATE: 08 connection, 53 no resources (connections, disk, memory), 57P shut down or starting, 58 the server's
 # own I/O, 25006 the server has become a standby.
 _AWAY_STATES = ("08", "53", "57P", "58", "25006")
+# A standby, or a leader that is still being promoted, refuses BEGIN READ WRITE as a feature that it does not support.
+_RECOVERY_STATE, _RECOVERY = "0A000", "during recovery"
 _MISSING = ("no such database", "does not exist")
 _CUT = ("connection already closed", "connection has been closed", "closed unexpectedly")
 
@@ -56,7 +58,8 @@ def _away(fault: Fault) -> Away | None:
     if fault.outage:
         return Away(fault.outage, _one_line(fault.text))
     if fault.sqlstate:
-        away = fault.sqlstate.startswith(_AWAY_STATES)
+        recovers = fault.sqlstate == _RECOVERY_STATE and _RECOVERY in fault.text
+        away = recovers or fault.sqlstate.startswith(_AWAY_STATES)
     elif "psycopg2.OperationalError" in fault.kinds:
         # libpq's own errors and refused logins have no SQLSTATE.
         away = True

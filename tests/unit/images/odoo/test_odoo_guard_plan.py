@@ -28,6 +28,7 @@ def fault(kind: str, text: str = "", sqlstate: str | None = None) -> object:
         fault("psycopg2.errors.CannotConnectNow", "", "57P03"),
         fault("psycopg2.errors.TooManyConnections", "", "53300"),
         fault("psycopg2.errors.ReadOnlySqlTransaction", "cannot execute INSERT in a read-only transaction", "25006"),
+        fault("psycopg2.errors.FeatureNotSupported", "cannot set transaction read-write mode during recovery", "0A000"),
         fault("psycopg2.InterfaceError", "connection already closed"),
     ],
 )
@@ -47,6 +48,7 @@ def test_an_outage_of_the_database(one: object) -> None:
         plan.Fault(OPERATIONAL, "canceling statement due to statement timeout", "57014"),
         plan.Fault(OPERATIONAL, "deadlock detected", "40P01"),
         fault("psycopg2.InterfaceError", "cursor already closed"),
+        fault("psycopg2.errors.FeatureNotSupported", "cannot insert multiple commands", "0A000"),
         fault("psycopg2.errors.UndefinedTable", 'relation "x" does not exist', "42P01"),
         fault("sqlite3.OperationalError", "unable to open database file"),
         fault("builtins.ValueError", "x"),
