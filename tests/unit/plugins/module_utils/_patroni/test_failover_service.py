@@ -161,6 +161,21 @@ def test_an_order_that_was_not_heard_is_given_once_more() -> None:
     assert lab.posts() == [ORDER, ORDER]
 
 
+def test_while_the_store_is_away_nothing_counts_as_unchanged() -> None:
+    lab = dead()
+
+    def hear() -> None:
+        lab.lie = "deaf" if len(lab.posts()) == 1 else ""
+        if lab.lie:
+            lab.after(0.2, lambda: setattr(lab, "store_away", True))
+            lab.after(9, lambda: setattr(lab, "store_away", False))
+
+    lab.on_post = hear
+    result = lab.promote(candidate="b")
+    assert (result["as_planned"], result["orders"]) == (True, 2)
+    assert result["seconds_to_leader"] > 9 + LOOP
+
+
 def test_a_second_order_does_not_cost_more_than_was_accepted() -> None:
     lab = dead(mode="off")
     text = fails(lab, candidate="b")["loss"]["text"]
