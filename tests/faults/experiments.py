@@ -16,12 +16,14 @@ import typing as t
 
 from labtools import Host
 from scene import PATRONI, Scene
-from verdict import OK, Check, Promise
+from verdict import OK, Books, Check, Promise
 from web import Web
 
 # The leader vanished without a word: the lease has to run out, unless detectors take the key away before.
 LEASE, DETECTED = 22.0, 8.0
 POSTGRES = "^postgres: |/bin/postgres -D"
+# Patroni itself takes 2.2 s of it (measured by hand, beside raw patronictl).
+SWITCHOVER = 2.5
 
 
 class Run(t.Protocol):
@@ -32,6 +34,7 @@ class Run(t.Protocol):
     healed: float
 
     web: Web
+    books: Books
 
     def acked(self) -> dict[str, list[float]]: ...
 
@@ -268,6 +271,12 @@ def writes_block_or_go_on(run: Run) -> list[Check]:
     return [Check("goes on alone (not strict)", bool(after), said)]
 
 
+def no_transaction_failed(run: Run) -> list[Check]:
+    """Neither cut off nor refused: all of them waited."""
+    said = f"{run.books.failed} failed, {run.books.indeterminate} without an answer"
+    return [Check("transactions", not run.books.failed and not run.books.indeterminate, said)]
+
+
 # What the requirements allow a lost edge host or a killed Traefik.
 EDGE_SECONDS = 2.0
 
@@ -463,6 +472,17 @@ EXPERIMENTS = [
         "leader-frozen-and-thawed", "detector", "the leader's host frozen until another leads, then thawed",
         Promise(write_gap=DETECTED, write_gap_p95=DETECTED, leader="moves"),
         lambda scene, hosts: scene.freeze(hosts[0], silent=False), leader, hold=15, detector=True,
+    ),
+    Experiment(
+        "switchover", "operation", "switchover.yml: planned, requests wait in the poolers",
+        Promise(write_gap=SWITCHOVER, write_gap_p95=SWITCHOVER, broken=0, turned_away=0, leader="moves"),
+        lambda scene, hosts: scene.operate("switchover", "-e", "reason=experiment"),
+        also=no_transaction_failed,
+    ),
+    Experiment(
+        "switchover-raw", "operation", "patronictl switchover through the same router: what switchover.yml is beside",
+        Promise(broken=None, leader="moves"),
+        lambda scene, hosts: scene.switch_over(),
     ),
 ]  # fmt: skip
 BY_NAME = {one.name: one for one in EXPERIMENTS}

@@ -177,7 +177,7 @@ class Experimenting:
         writes, unread = self.clients.writes()
         # A client is named after its host and its start: n1-0.
         rows = [row for row in self.scene.rows() if row[0].rpartition("-")[0] not in unread]
-        books = verdict.audit(writes, rows)
+        self.books = books = verdict.audit(writes, rows)
         accepted = self.clients.accepted()
         order = verdict.leaders(accepted)
         away = self.names(self.victims)

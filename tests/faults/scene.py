@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import sys
 import time
 import typing as t
 from pathlib import Path
@@ -19,6 +20,7 @@ import health
 from labtools import Host, Lab, run, wait_until
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 TABLE = "inet dedicated_faults"
 BAD_FILE = "/opt/dedicated/edge/conf/dynamic/fault.yml"
 FREEZER = Path("/sys/fs/cgroup/freezer")
@@ -64,6 +66,15 @@ class Scene:
         at.inside("postgres", [*argv, "--leader", at.name, "--candidate", to.name])
         wait_until(f"{to.name} leads", lambda: self.roles().get("postgres leader") == to, 60)
         self.wait_whole(120)
+
+    def operate(self, playbook: str, *arguments: str) -> str:
+        """One of our own playbooks, as an operator runs it. What it said, should it fail."""
+        argv = [sys.executable, str(ROOT / "tools" / "lab"), "run", playbook, *arguments]
+        done = run(argv, env={"LAB": self.lab.name}, check=False, timeout=600)
+        log = self.lab.build / f"{playbook}.log"
+        log.write_text(done.stdout + done.stderr)
+        assert done.returncode == 0, f"{playbook} failed, see {log}: {done.stdout[-2000:]}"
+        return done.stdout
 
     # -- who is who ------------------------------------------------------------------------------------------------
 
