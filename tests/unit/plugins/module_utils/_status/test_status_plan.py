@@ -239,7 +239,7 @@ FAULTS: list[tuple[str, str, str, Fault]] = [
         _unheld_and_blind,
     ),
 ]
-STRIDE = 5
+STRIDE = 7
 IDS = [f"{number}-{code}" for number, (code, *__) in enumerate(FAULTS)]
 # What these hide, because nobody is left to tell it, or because a graver word stands in its place.
 HIDING = {"host-unreachable", "host-not-asked", "host-not-told", "docker-silent", "vip-not-seen"}
@@ -285,7 +285,7 @@ def test_each_fault_alone(code: str, host: str, severity: str, fault: Fault) -> 
         assert severity.upper() in found["lines"][0]
 
 
-# Every fault meets each fifth of the others: all pairs take a minute.
+# Every fault meets each seventh of the others: all pairs take a minute.
 PAIRS = [
     (left, right) for (x, left), (y, right) in itertools.combinations(enumerate(FAULTS), 2) if (x + y) % STRIDE == 0
 ]
@@ -327,31 +327,25 @@ def _explained(code: str, other: str) -> bool:
 # What is missing
 
 
-@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("junk", [None, "", [], {}, "junk", 7, [None], {"error": "it broke"}])
-def test_no_missing_or_strange_part_is_an_error(size: int, junk: t.Any) -> None:
-    whole = Scene(size).look()
-    paths = [path for path in _paths(whole["hosts"]["n1"], ("hosts", "n1")) if len(path) < 8]
-    paths += [
-        ("cluster",),
-        ("vip",),
-        ("stanza",),
-        ("members",),
-        ("cron",),
-        *(("members", one) for one in whole["members"]),
-    ]
+def test_no_missing_or_strange_part_is_an_error(junk: t.Any) -> None:
+    whole = Scene().look()
+    whole["hosts"]["n1"] = copy.deepcopy(whole["hosts"]["n1"])
+    paths = list(_paths(whole["hosts"]["n1"], ("hosts", "n1")))
+    paths += [(one,) for one in ("cluster", "vip", "stanza", "members", "cron")]
+    paths += [("members", one) for one in whole["members"]]
     for path in paths:
-        spoilt = copy.deepcopy(whole)
-        place: t.Any = spoilt
+        place: t.Any = whole
         for step in path[:-1]:
             place = place[step]
-        place[path[-1]] = junk
-        found = report.report(spoilt)
-        assert found["lines"], path
+        good, place[path[-1]] = place[path[-1]], junk
+        assert report.report(whole)["lines"], path
+        place[path[-1]] = good
+    assert report.report(whole)["findings"] == []
 
 
 def _paths(value: t.Any, at: tuple[t.Any, ...]) -> t.Iterator[tuple[t.Any, ...]]:
-    keys: t.Iterable[t.Any] = value if isinstance(value, dict) else range(min(len(value), 2))
+    keys: t.Iterable[t.Any] = value if isinstance(value, dict) else range(min(len(value), 1))
     for key in keys:
         yield (*at, key)
         if isinstance(value[key], (dict, list)):
