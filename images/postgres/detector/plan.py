@@ -16,15 +16,15 @@ acknowledges nothing more without the standby that ``/sync`` names. Removing the
  5. A vote counts while its key exists: it hangs on a lease of a few seconds that only its living detector renews.
  6. The leader's own member has no vote against itself, nobody outside the configured members has one, and a vote that
     cannot be read is none.
- 7. Never in pause; never while ``operation`` or ``failover`` exists; never while ``detector-hold`` exists, so that at
-    most one removal happens within its time; never for a leader that is no configured member.
+ 7. Never in pause; never while ``operation`` exists or ``failover`` holds an order; never while ``detector-hold``
+    exists, so that at most one removal happens within its time; never for a leader that is no configured member.
  8. Never on data that is missing, malformed or contradicts itself. When in doubt nothing is done, and the lease runs
     out.
  9. Only a member that is itself among those who agree removes. A named standby that was streaming does so at once, the
     others a little later. That only spares needless races: what makes it right is rule 10.
 10. One transaction compares everything that 1 to 7 read (holder and revision of the key, revisions of ``/sync``, of
-    ``/config`` and of every counted vote, absence of ``operation``, ``failover`` and ``detector-hold``) and in the same
-    step removes the key and puts the hold. If anything changed in between, nothing happens.
+    ``/config``, of ``failover`` and of every counted vote, absence of ``operation`` and ``detector-hold``) and in the
+    same step removes the key and puts the hold. If anything changed in between, nothing happens.
 
 Silence (``Watch``): every kind of probe has failed since the last sign of life, and lately. Any sign resets the clock.
 A probe that could not ask (a file missing, no free descriptor) is not a failure of the leader, and a probe that took
@@ -466,10 +466,18 @@ def _why_not_config(view: Snapshot) -> Why | None:
         return Why(BAD_CONFIG, str(exc))
 
 
+def _done(failover: Entry) -> bool:
+    """Patroni never deletes the key: an order that was carried out or given up is overwritten by an empty one."""
+    try:
+        return failover.value == "" or not mapping_of("failover", failover.value)
+    except Malformed:
+        return False
+
+
 def _why_not_locks(view: Snapshot) -> Why | None:
     if view.operation is not None:
         return Why(OPERATION, "an operation holds the lock")
-    if view.failover is not None:
+    if view.failover is not None and not _done(view.failover):
         return Why(FAILOVER_ASKED, "a failover or switchover is asked for")
     if view.hold is not None:
         return Why(HOLD_OFF, "a leader key was removed a short while ago")
@@ -547,7 +555,9 @@ def _removal(view: Snapshot, law: Law, leader: Entry, counted: t.Mapping[str, Vo
     for key, entry in ((keys.sync, view.sync), (keys.config, view.config)):
         guards.append(Guard(key, REVISION, revision=entry.revision if entry else 0))
     guards += [Guard(keys.vote(name), REVISION, revision=view.votes[name].revision) for name in counted]
-    guards += [Guard(key, ABSENT) for key in (keys.operation, keys.failover, keys.hold)]
+    guards += [Guard(key, ABSENT) for key in (keys.operation, keys.hold)]
+    empty = view.failover
+    guards.append(Guard(keys.failover, REVISION, revision=empty.revision) if empty else Guard(keys.failover, ABSENT))
     return Removal(leader.value, leader.revision, keys.leader, keys.hold, tuple(guards))
 
 

@@ -93,6 +93,13 @@ def test_the_spellings_of_synchronous(mode: t.Any) -> None:
     assert plan.decide(view, law()).code == plan.REMOVE
 
 
+@pytest.mark.parametrize("emptied", ["{}", "{ }", ""])
+def test_an_order_that_was_carried_out_leaves_an_empty_key(emptied: str) -> None:
+    decision = plan.decide(dead(failover=plan.Entry(emptied, 77)), law())
+    assert decision.removal is not None
+    assert plan.Guard(KEYS.failover, plan.REVISION, revision=77) in decision.removal.guards
+
+
 @pytest.mark.parametrize("named", ["b", "b,c", " c , b ", "b,x"])
 def test_one_of_several_synchronous_standbys_is_enough(named: str) -> None:
     view = dead(sync=entry({**SYNC, "sync_standby": named}, 24))
@@ -102,6 +109,7 @@ def test_one_of_several_synchronous_standbys_is_enough(named: str) -> None:
 # --- what keeps the key -----------------------------------------------------------------------------------------------
 
 LOCK = plan.Entry("{}", 9)
+ORDER = entry({"leader": "a", "member": "b"}, 9)
 
 KEPT: list[tuple[str, str, dict[str, t.Any]]] = [
     ("no leader", plan.NO_LEADER, {"leader": None}),
@@ -122,7 +130,10 @@ KEPT: list[tuple[str, str, dict[str, t.Any]]] = [
     ("pause nobody understands", plan.PAUSED, {"config": entry({**CONFIG, "pause": "maybe"}, 12)}),
     ("operation", plan.OPERATION, {"operation": LOCK}),
     ("an empty operation", plan.OPERATION, {"operation": plan.Entry("", 9)}),
-    ("switchover asked for", plan.FAILOVER_ASKED, {"failover": LOCK}),
+    ("switchover asked for", plan.FAILOVER_ASKED, {"failover": ORDER}),
+    ("failover asked for", plan.FAILOVER_ASKED, {"failover": entry({"member": "b"}, 9)}),
+    ("an order that nobody can read", plan.FAILOVER_ASKED, {"failover": plan.Entry("{", 9)}),
+    ("an order that is no mapping", plan.FAILOVER_ASKED, {"failover": entry([], 9)}),
     ("hold", plan.HOLD_OFF, {"hold": LOCK}),
     ("a hold that nobody can read", plan.HOLD_OFF, {"hold": plan.Entry("?", 9)}),
     ("no sync", plan.NO_SYNC_STANDBY, {"sync": None}),
@@ -229,7 +240,7 @@ def test_over_all_combinations_nothing_is_removed_against_the_law() -> None:
             config=entry({"synchronous_mode": modes[mode], "pause": blocked == 1}, 12),
             sync=entry({"leader": "a", "sync_standby": syncs[sync]}, 24),
             operation=LOCK if blocked == 2 else None,
-            failover=LOCK if blocked == 3 else None,
+            failover=ORDER if blocked == 3 else None,
             hold=LOCK if blocked == 4 else None,
             votes=votes(**{name: says[said] or "" for name, said in (("b", b), ("c", c)) if says[said]}, a=vote()),
         )

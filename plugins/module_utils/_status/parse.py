@@ -1,0 +1,255 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What programs of a host print, as plain data.
+
+Law: what is not understood raises ValueError with its source; it never becomes a value that looks good.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import csv
+import datetime
+import json
+import re
+import typing as t
+
+PROJECT_DIRECTORY = "com.docker.compose.project.working_dir"
+SERVICE = "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
+
+_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_SAMPLE = re.compile(r"(\w+?)(?:\{([^}]*)\})? (-?[0-9.eE+]+)\Z")
+# ASN.1 tags (X.690) of what stands before the two times of a certificate (RFC 5280, section 4.1).
+_SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
+# HAProxy's column "type": a server, not a frontend or a backend as a whole.
+_SERVER = "2"
+
+
+# -- containers ------------------------------------------------------------------------------------------------------
+
+
+def containers(entries: t.Any, root: str) -> list[dict[str, t.Any]]:
+    """The engine's list of containers: those of the stacks below ``root``, without one-time steps."""
+    if not isinstance(entries, list):
+        raise ValueError("docker /containers/json: not a list")
+    found = []
+    for entry in entries:
+        labels = entry.get("Labels") or {}
+        if (
+            not str(labels.get(PROJECT_DIRECTORY, "")).startswith(f"{root.rstrip('/')}/")
+            or labels.get(ONE_OFF) == "True"
+        ):
+            continue
+        health = _HEALTH.search(str(entry.get("Status", "")))
+        found.append(
+            {
+                "name": str((entry.get("Names") or ["?"])[0]).lstrip("/"),
+                "stack": str(labels[PROJECT_DIRECTORY]).rstrip("/").rpartition("/")[2],
+                "service": str(labels.get(SERVICE, "")),
+                "state": str(entry.get("State", "")),
+                "health": health.group(1) if health else "none",
+                "status": str(entry.get("Status", "")),
+            }
+        )
+    return sorted(found, key=lambda one: str(one["name"]))
+
+
+# -- units -----------------------------------------------------------------------------------------------------------
+
+
+def units(text: str, ours: t.Callable[[str], bool]) -> list[dict[str, str]]:
+    """``systemctl list-units --all --plain --no-legend``: those of ours, and whatever has failed."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 4:
+            continue
+        name, load, active, sub = words[:4]
+        if load != "not-found" and (active == "failed" or ours(name)):
+            found.append({"name": name, "load": load, "active": active, "sub": sub})
+    return found
+
+
+# -- certificates ----------------------------------------------------------------------------------------------------
+
+
+def _element(raw: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, and where the content of the element at this place begins and ends."""
+    tag, length, start = raw[at], raw[at + 1], at + 2
+    if length & 0x80:
+        count = length & 0x7F
+        length = int.from_bytes(raw[start : start + count], "big")
+        start += count
+    if start + length > len(raw):
+        raise ValueError("certificate: cut off")
+    return tag, start, start + length
+
+
+def _moment(raw: bytes, at: int) -> tuple[int, int]:
+    """A time in seconds since the epoch, and where the next element begins."""
+    tag, start, end = _element(raw, at)
+    text = raw[start:end].decode("ascii")
+    if tag == _UTC_TIME:
+        # RFC 5280: years from 50 on are of the last century.
+        text = f"{'19' if int(text[:2]) >= 50 else '20'}{text}"
+    elif tag != _GENERALIZED_TIME:
+        raise ValueError(f"certificate: {tag:#x} is no time")
+    return calendar.timegm(datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").timetuple()), end
+
+
+def validity(pem: str) -> tuple[int, int]:
+    """From when until when the first certificate of a PEM text is valid (s since the epoch)."""
+    match = _PEM.search(pem)
+    if match is None:
+        raise ValueError("certificate: no PEM text")
+    try:
+        raw = base64.b64decode("".join(match.group(1).split()), validate=True)
+        at = _element(raw, _element(raw, 0)[1])[1]
+        if raw[at] == _VERSION:
+            at = _element(raw, at)[2]
+        for __ in ("serial number", "algorithm", "issuer"):
+            at = _element(raw, at)[2]
+        tag, at, __end = _element(raw, at)
+        if tag != _SEQUENCE:
+            raise ValueError("certificate: no validity where it should be")
+        not_before, at = _moment(raw, at)
+        return not_before, _moment(raw, at)[0]
+    except (binascii.Error, IndexError, UnicodeDecodeError) as exc:
+        raise ValueError(f"certificate: {exc}") from exc
+
+
+# -- router ----------------------------------------------------------------------------------------------------------
+
+
+def servers(text: str) -> list[dict[str, str]]:
+    """``show stat`` of HAProxy: its servers."""
+    rows = list(csv.DictReader(text.lstrip("# ").splitlines()))
+    if not rows or not {"pxname", "svname", "status", "type"} <= rows[0].keys():
+        raise ValueError("haproxy show stat: no table of servers")
+    return [
+        {
+            "proxy": row["pxname"],
+            "name": row["svname"],
+            # "UP 1/2" and "DOWN 2/3" are on their way; "no check" is not asked.
+            "status": row["status"],
+            "check": row.get("check_status") or "",
+        }
+        for row in rows
+        if row["type"] == _SERVER
+    ]
+
+
+def pools(text: str) -> dict[str, list[dict[str, t.Any]]]:
+    """``SHOW DATABASES`` and ``SHOW POOLS`` of PgBouncer, one table (CSV) after the other."""
+    tables: dict[str, list[str]] = {}
+    rows: list[str] | None = None
+    for line in text.splitlines():
+        title = {"name,": "databases", "database,": "pools"}.get(line[: line.find(",") + 1])
+        if title is not None and title not in tables:
+            rows = tables[title] = [line]
+        elif rows is not None and line:
+            rows.append(line)
+    if set(tables) != {"databases", "pools"}:
+        raise ValueError("pgbouncer: SHOW DATABASES and SHOW POOLS: not both tables")
+    try:
+        return {
+            "databases": [
+                {"name": row["name"], "paused": row["paused"] == "1", "disabled": row["disabled"] == "1"}
+                for row in csv.DictReader(tables["databases"])
+                # Its own console is no database.
+                if row["name"] != "pgbouncer"
+            ],
+            "pools": [
+                {
+                    "database": row["database"],
+                    "user": row["user"],
+                    "waiting": int(row["cl_waiting"]),
+                    "max_wait_seconds": int(row["maxwait"]),
+                }
+                for row in csv.DictReader(tables["pools"])
+                if row["database"] != "pgbouncer"
+            ],
+        }
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"pgbouncer: SHOW DATABASES and SHOW POOLS: {exc} is missing") from exc
+
+
+# -- PostgreSQL and its backups --------------------------------------------------------------------------------------
+
+
+def database(text: str) -> dict[str, t.Any]:
+    """The one row that the server was asked for, as JSON."""
+    value = _json(text, "psql")
+    if not isinstance(value, dict) or not isinstance(value.get("in_recovery"), bool):
+        raise ValueError("psql: in_recovery is missing")
+    return value
+
+
+def backups(text: str, stanza: str) -> dict[str, t.Any]:
+    """``pgbackrest --output=json info``, which exits 0 for a missing stanza too: its status tells."""
+    value = _json(text, "pgbackrest info")
+    if not isinstance(value, list):
+        raise ValueError("pgbackrest info: not a list")
+    entry = next((one for one in value if isinstance(one, dict) and one.get("name") == stanza), None)
+    if entry is None:
+        return {"code": 1, "message": "missing stanza path", "running": False, "backups": []}
+    try:
+        status = entry["status"]
+        return {
+            "code": int(status["code"]),
+            "message": str(status.get("message", "")),
+            "running": bool(status.get("lock", {}).get("backup", {}).get("held")),
+            "backups": [
+                {
+                    "label": str(one["label"]),
+                    "type": str(one["type"]),
+                    "start": int(one["timestamp"]["start"]),
+                    "stop": int(one["timestamp"]["stop"]),
+                    # Pages whose checksum was wrong; absent from what was made by an old version.
+                    "damaged": bool(one.get("error")),
+                    "bytes": int(one.get("info", {}).get("size", 0)),
+                }
+                for one in entry.get("backup") or []
+            ],
+        }
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise ValueError(f"pgbackrest info: /{stanza}: {exc} is missing") from exc
+
+
+def _json(text: str, source: str) -> t.Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"{source}: not JSON: {text.strip()[:120]!r}") from None
+
+
+# -- failure detector ------------------------------------------------------------------------------------------------
+
+
+def detector(text: str) -> dict[str, t.Any]:
+    """The failure detector's metrics."""
+    samples: dict[str, float] = {}
+    decision = ""
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.match(line)
+        if match is None:
+            continue
+        name, labels, number = match.groups()
+        if name == "dedicated_detector_decision":
+            decision = labels.split('"')[1] if labels and float(number) else decision
+        else:
+            samples[name] = samples.get(name, 0.0) + float(number)
+    if "dedicated_detector_up" not in samples:
+        raise ValueError("detector: dedicated_detector_up is missing")
+    return {
+        "up": samples["dedicated_detector_up"] == 1,
+        "suspects": samples.get("dedicated_detector_suspects", 0) > 0,
+        "removals": int(samples.get("dedicated_detector_removals_total", 0)),
+        "etcd_errors": int(samples.get("dedicated_detector_etcd_errors_total", 0)),
+        "decision": decision,
+    }

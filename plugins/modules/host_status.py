@@ -1,0 +1,237 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_status
+short_description: What a host tells of itself
+version_added: "0.1.0"
+author:
+  - dedicated.odoo contributors (@dedicated-odoo)
+description:
+  - "Reads in one look, all parts at the same time: containers of our stacks, units of systemd, certificates, free disk
+    space, addresses, whether Odoo, HAProxy and Traefik answer on this host, to whom HAProxy sends, what PgBouncer has
+    paused, what PostgreSQL says of archiving, what pgBackRest's repository holds, and the failure detector."
+  - A part that cannot be read has RV(ignore:error) in its place; the module does not fail for it.
+  - P(dedicated.odoo.status_report#filter) judges what all hosts told.
+attributes:
+  check_mode:
+    support: full
+    description: This module does not modify state.
+  diff_mode:
+    support: N/A
+    description: This module does not modify state.
+  idempotent:
+    support: full
+    description: This module does not modify state.
+options:
+  layers:
+    description: The layers of this host. Without V(postgres), for example, neither database nor backups are asked.
+    type: list
+    elements: str
+    choices: [etcd, postgres, redis, odoo, edge]
+    default: []
+  stanza:
+    description: pgBackRest's stanza. Empty means that the repository is not asked.
+    type: str
+    default: ""
+  backup_container:
+    description: Container in which pgBackRest runs.
+    type: str
+    default: postgres
+  disks:
+    description: Paths whose file systems are looked at.
+    type: list
+    elements: path
+    default: [/opt, /var/lib]
+  root:
+    description: Directory that holds the stacks.
+    type: path
+    default: /opt/dedicated
+  pki:
+    description: Directory that holds the certificates.
+    type: path
+    default: /etc/dedicated/pki
+  timeout:
+    description: Seconds for each command. All parts are asked at the same time.
+    type: float
+    default: 20.0
+notes:
+  - Needs root, for the sockets of Docker and HAProxy.
+seealso:
+  - plugin: dedicated.odoo.status_report
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: What does this host tell of itself?
+  dedicated.odoo.host_status:
+    layers: [postgres]
+    stanza: "{{ dedicated_cluster }}"
+  become: true
+  register: told
+
+- name: Every container of ours runs
+  ansible.builtin.assert:
+    that: told.engine.containers | rejectattr('state', 'equalto', 'running') | list | length == 0
+"""
+
+RETURN = r"""
+now:
+  description: The host's clock, after all answers (s since the epoch).
+  returned: success
+  type: int
+cluster:
+  description: The cluster that the host belongs to, from C(/etc/dedicated/cluster); empty when it belongs to none.
+  returned: success
+  type: str
+addresses:
+  description: The host's IPv4 addresses.
+  returned: success
+  type: list
+  elements: str
+engine:
+  description: The Docker engine and the containers of our stacks, without one-time steps.
+  returned: success
+  type: dict
+  contains:
+    state:
+      description: What systemd calls the engine, V(active) for example.
+      type: str
+    containers:
+      description: Each with C(name), C(stack), C(service), C(state), C(health) and C(status).
+      type: list
+      elements: dict
+units:
+  description: Units of ours, and all that have failed; each with C(name), C(load), C(active) and C(sub).
+  returned: success
+  type: list
+  elements: dict
+certificates:
+  description: Each with C(name), C(path), C(authority), C(not_before) and C(not_after) (s since the epoch).
+  returned: success
+  type: list
+  elements: dict
+disks:
+  description: Each with C(path), C(free_mb) and C(total_mb).
+  returned: success
+  type: list
+  elements: dict
+probes:
+  description: By name (C(odoo), C(websocket), C(haproxy), C(traefik)) whether it answers 200 on this host, with C(ok),
+    C(status) and C(reason).
+  returned: success
+  type: dict
+router:
+  description: HAProxy's servers, each with C(proxy), C(name), C(status) and C(check).
+  returned: when V(odoo) is among O(layers)
+  type: list
+  elements: dict
+pools:
+  description: PgBouncer's C(databases) with C(name), C(paused) and C(disabled), and its C(pools) with C(database),
+    C(user), C(waiting) and C(max_wait_seconds).
+  returned: when V(odoo) is among O(layers)
+  type: dict
+database:
+  description: What PostgreSQL on this host says of itself.
+  returned: when V(postgres) is among O(layers)
+  type: dict
+  contains:
+    in_recovery:
+      description: Whether it is a standby.
+      type: bool
+    archive_failing:
+      description: Whether the last attempt to archive WAL failed.
+      type: bool
+    archived_seconds_ago:
+      description: Age of the last success (s), or null.
+      type: int
+    failed_seconds_ago:
+      description: Age of the last failure (s), or null.
+      type: int
+    waiting_wal:
+      description: Segments of WAL that wait to be archived.
+      type: int
+    connections:
+      description: Connections of clients.
+      type: int
+    max_connections:
+      description: What the server accepts.
+      type: int
+    lost_slots:
+      description: Replication slots whose WAL is gone, or about to go.
+      type: list
+      elements: str
+backups:
+  description: What the repository holds.
+  returned: when V(postgres) is among O(layers) and O(stanza) is given
+  type: dict
+  contains:
+    code:
+      description: pgBackRest's status, 0 when all is well.
+      type: int
+    message:
+      description: The status in words.
+      type: str
+    running:
+      description: Whether a backup is being taken.
+      type: bool
+    backups:
+      description: Each with C(label), C(type), C(start), C(stop) (s since the epoch), C(damaged) and C(bytes).
+      type: list
+      elements: dict
+detector:
+  description: The failure detector, with C(up), C(suspects), C(removals), C(etcd_errors) and C(decision); where there
+    is none, with C(absent).
+  returned: when V(postgres) is among O(layers)
+  type: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dedicated.odoo.plugins.module_utils._common.runner import SubprocessRunner
+from ansible_collections.dedicated.odoo.plugins.module_utils._preflight.io import Engine
+from ansible_collections.dedicated.odoo.plugins.module_utils._status.io import Host, Wish
+
+ARGUMENTS: dict[str, t.Any] = {
+    "layers": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["etcd", "postgres", "redis", "odoo", "edge"],
+        "default": [],
+    },
+    "stanza": {"type": "str", "default": ""},
+    "backup_container": {"type": "str", "default": "postgres"},
+    "disks": {"type": "list", "elements": "path", "default": ["/opt", "/var/lib"]},
+    "root": {"type": "path", "default": "/opt/dedicated"},
+    "pki": {"type": "path", "default": "/etc/dedicated/pki"},
+    "timeout": {"type": "float", "default": 20.0},
+}
+
+
+def wish(params: t.Mapping[str, t.Any]) -> Wish:
+    """The options as what is asked."""
+    return Wish(
+        layers=tuple(params["layers"]),
+        stanza=params["stanza"],
+        backup_container=params["backup_container"],
+        disks=tuple(params["disks"]),
+        root=params["root"],
+        pki=params["pki"],
+        timeout=params["timeout"],
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module.exit_json(changed=False, **Host(wish(module.params), SubprocessRunner(), Engine).look())
+
+
+if __name__ == "__main__":
+    main()
