@@ -68,6 +68,12 @@ options:
       - When Patroni is to do it, in ISO 8601 with a zone, for example V(2030-01-31T03:00:00+00:00).
       - The module ends when it is scheduled. O(transactions) are not looked at.
     type: str
+  gate:
+    description:
+      - A file on the host where the module runs. Nothing is looked at before it is there, so that a caller can have
+        this module running before it holds clients back, and begin at once. The file is removed then.
+      - Not there within O(timeout), nothing is done, and the module fails.
+    type: path
   wait_for:
     description:
       - With V(leader) the module ends as soon as the candidate leads and runs, for callers that hold back clients.
@@ -199,13 +205,14 @@ last_seen:
 code:
   description:
     - Stable name of the reason for a refusal or an error.
-    - 'Refusals before anything was done: V(bad_target), V(bad_schedule), V(no_answer), V(other_cluster), V(stale),
-      V(no_leader), V(leader_silent), V(failsafe), V(in_progress), V(other_leader), V(scheduled), V(paused),
+    - 'Refusals before anything was done: V(gate_closed), V(bad_target), V(bad_schedule), V(no_answer),
+      V(other_cluster), V(stale), V(no_leader), V(leader_silent), V(failsafe), V(in_progress), V(other_leader), V(scheduled), V(paused),
       V(members_missing), V(long_transaction), V(not_a_member), V(candidate_silent), V(nofailover), V(watchdog),
       V(candidate_stale), V(candidate_not_streaming), V(timeline), V(candidate_not_synchronous), V(lag),
       V(pending_restart), V(no_good_candidate).'
     - 'Errors after the order: V(order_refused), V(not_heard) and V(given_up) left everything as it was.
-      V(wrong_leader), V(no_leader), V(not_moved), V(not_healthy) and V(not_scheduled) tell how it was when the module ended.'
+      V(wrong_leader), V(no_leader), V(not_moved), V(not_healthy) and V(not_scheduled) tell how it was when the module
+      ended.'
   returned: failure
   type: str
   sample: candidate_not_synchronous
@@ -215,6 +222,7 @@ refusal:
   type: dict
 """
 
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -223,7 +231,10 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors impo
     DedicatedError,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.waiting import (
+    Clock,
+    Seen,
     SystemClock,
+    wait_until,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.arguments import (
     patroni_arguments,
@@ -239,6 +250,9 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.switchover
     lookout_of,
 )
 
+# Clients wait while the gate is looked at (s).
+GATE_SECONDS = 0.02
+
 ARGUMENTS: dict[str, t.Any] = {
     **patroni_arguments(),
     "timeout": {"type": "float", "default": 60.0},
@@ -248,6 +262,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "away_from": {"type": "str"},
     "expected_leader": {"type": "str"},
     "scheduled_at": {"type": "str"},
+    "gate": {"type": "path"},
     "wait_for": {"type": "str", "choices": ["leader", "healthy"], "default": "healthy"},
     "max_lag": {"type": "int", "default": 1048576},
     "max_age": {"type": "float", "default": 5.0},
@@ -283,6 +298,21 @@ def wish_of(params: t.Mapping[str, t.Any]) -> Wish:
     )
 
 
+def wait_at(gate: str | None, clock: Clock, timeout: float) -> None:
+    """Until the caller opens it."""
+    if gate is None:
+        return
+
+    def probe() -> Seen[None]:
+        return Seen(None, None if os.path.exists(gate) else f"{gate} is not there")
+
+    try:
+        wait_until(probe, clock, timeout, GATE_SECONDS, "the gate")
+    except DedicatedError as exc:
+        raise DedicatedError(f"nothing was done: {exc.msg}", code="gate_closed") from exc
+    os.unlink(gate)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, **patroni_rules())
     params = module.params
@@ -290,6 +320,8 @@ def main() -> None:
     pace = Pace(params["timeout"], params["poll_interval"])
     service = SwitchoverService(lookout_of(params, clock), clock, pace, wish_of(params))
     try:
+        if not module.check_mode:
+            wait_at(params["gate"], clock, params["timeout"])
         result = service.move(module.check_mode, params["wait_for"]).as_result()
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)

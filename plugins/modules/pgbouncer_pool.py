@@ -57,6 +57,25 @@ options:
       - Seconds after which the pause ends by itself, counted from before it begins. Longer than O(drain_timeout).
       - Required with O(state=paused).
     type: float
+  until_moved:
+    description:
+      - End the pause also as soon as HAProxy sends connections to another server, so that it lasts no longer than the
+        move of the leader. Begins when the transactions have ended.
+      - Nothing rests on it. The pause ends by O(deadline) in any case.
+    type: dict
+    suboptions:
+      old:
+        description: Name of the server in HAProxy that is left.
+        type: str
+        required: true
+      backend:
+        description: Name of the backend in HAProxy.
+        type: str
+        default: postgres_leader
+      haproxy:
+        description: HAProxy's socket for statistics.
+        type: path
+        default: /run/dedicated/router/haproxy.sock
   drain_timeout:
     description: Seconds that running transactions may take to end.
     type: float
@@ -79,6 +98,13 @@ EXAMPLES = r"""
     database: odoo
     state: paused
     deadline: 30
+
+- name: Let them wait until another member leads than db1, for 30 seconds at most
+  dedicated.odoo.pgbouncer_pool:
+    database: odoo
+    state: paused
+    deadline: 30
+    until_moved: {old: db1}
 
 - name: Let them go on
   dedicated.odoo.pgbouncer_pool:
@@ -173,6 +199,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer.io impor
     connector,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer.plan import (
+    Route,
     Wish,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer.service import (
@@ -184,6 +211,14 @@ ARGUMENTS: dict[str, t.Any] = {
     "database": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["paused", "active", "reconnected"], "required": True},
     "deadline": {"type": "float"},
+    "until_moved": {
+        "type": "dict",
+        "options": {
+            "old": {"type": "str", "required": True},
+            "backend": {"type": "str", "default": "postgres_leader"},
+            "haproxy": {"type": "path", "default": "/run/dedicated/router/haproxy.sock"},
+        },
+    },
     "drain_timeout": {"type": "float", "default": 5.0},
     "poll_interval": {"type": "float", "default": 0.02},
 }
@@ -199,7 +234,14 @@ def main() -> None:
     clock = SystemClock()
     watchdogs = Watchdogs(SubprocessRunner(), clock, params["socket_dir"], params["port"])
     service = PoolService(connector(params), watchdogs, clock, params["poll_interval"])
-    wish = Wish(params["database"], params["state"], params["deadline"] or 0.0, params["drain_timeout"])
+    moved = params["until_moved"]
+    wish = Wish(
+        database=params["database"],
+        state=params["state"],
+        deadline=params["deadline"] or 0.0,
+        drain_timeout=params["drain_timeout"],
+        until_moved=Route(**moved) if moved else None,
+    )
     try:
         result = service.reconcile(wish, module.check_mode).as_result()
     except DedicatedError as exc:

@@ -77,7 +77,8 @@ def _is_documented_elsewhere(name: str, role: str) -> bool:
     """A role may ask for another's variable (postgres needs Odoo's password) if that role documents it too."""
     return any(
         name.startswith(f"{other}_")
-        and name in (load(ROOT / "roles" / other / "meta" / "argument_specs.yml") or {})
+        and name
+        in (load(ROOT / "roles" / other / "meta" / "argument_specs.yml") or {})
         .get("argument_specs", {})
         .get("main", {})
         .get("options", {})

@@ -21,6 +21,8 @@ import typing as t
 ADMIN = "pgbouncer"
 # How long the watchdog keeps trying. A PgBouncer that is started anew is not paused; one that was frozen still is.
 PATIENCE = 600.0
+# Between two looks at HAProxy (s), whose own checks are no closer than 300 ms.
+LOOK = 0.05
 # What PgBouncer answers when there is nothing to end.
 NOTHING_PAUSED = (" is not paused", "no such database")
 
@@ -204,15 +206,56 @@ def resume(path: str, database: str, patience: float) -> None:
             return
 
 
+def has_moved(servers: str, old: str) -> bool:
+    """By the CSV of HAProxy's ``show stat``: whether the way leads to another server than the old one, and no more to
+    that. What makes no sense is no.
+    """
+    lines = servers.lstrip("# ").splitlines()
+    up = set()
+    for line in lines[1:]:
+        row = dict(zip(lines[0].split(","), line.split(",")))
+        # "UP 1/3" is on its way down, and still in use.
+        if row.get("svname") not in (None, "FRONTEND", "BACKEND") and row.get("status", "").startswith("UP"):
+            up.add(row["svname"])
+    return bool(up) and old not in up
+
+
+def servers_of(path: str, backend: str) -> str:
+    """What HAProxy says of a backend's servers; nothing while it does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(1.0)
+            client.connect(path)
+            client.sendall(f"show stat {backend} 4 -1\n".encode())
+            parts = []
+            while part := client.recv(65536):
+                parts.append(part)
+    except OSError:
+        return ""
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def follow(path: str, database: str, until: float, haproxy: str, backend: str, old: str) -> None:
+    """End the pause as soon as HAProxy's way has moved. When the time is over, the watchdog has ended it."""
+    while time.monotonic() < until:
+        if has_moved(servers_of(haproxy, backend), old):
+            resume(path, database, 0.0)
+            return
+        time.sleep(LOOK)
+
+
 def main(argv: t.Sequence[str]) -> int:
     """``resume SOCKET DATABASE UNTIL`` ends a pause when the monotonic clock says so.
 
+    ``follow SOCKET DATABASE UNTIL HAPROXY BACKEND OLD`` ends it before, when the leader has moved.
     ``try SOCKET`` only proves that the console can be reached.
     """
     try:
         if argv[0] == "resume":
             time.sleep(max(0.0, float(argv[3]) - time.monotonic()))
             resume(argv[1], argv[2], PATIENCE)
+        elif argv[0] == "follow":
+            follow(argv[1], argv[2], float(argv[3]), *argv[4:7])
         else:
             Console(argv[1]).ask("SHOW VERSION")
     except (ConsoleUnreachable, ConsoleRefused) as exc:

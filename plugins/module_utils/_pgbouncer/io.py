@@ -93,6 +93,23 @@ class Watchdogs:
         )
         return unit
 
+    def follow(self, database: str, seconds: float, haproxy: str, backend: str, old: str) -> None:
+        """Start what ends the pause when the way has moved. Should it fail, the watchdog is still there."""
+        until = f"{self._clock.monotonic() + seconds:.3f}"
+        program = [sys.executable, "-I", self._script, "follow", self._socket, database, until, haproxy, backend, old]
+        self._run(
+            [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                f"--unit={plan.FOLLOWER}-{self._port}-{secrets.token_hex(4)}",
+                "--description=Ends the pause of a database in PgBouncer when another leads",
+                "--property=Nice=-10",
+                "--",
+                *(word.replace("$", "$$") for word in program),
+            ]
+        )
+
     def disarm(self, units: t.Sequence[str]) -> None:
         """Stop timers and what they started. A pattern, because one that is gone already is none."""
         self._run(["systemctl", "stop", *(f"{unit}.*" for unit in units)])

@@ -29,6 +29,8 @@ import typing as t
 from .._common.errors import Refuse
 
 PREFIX = "dedicated-pgbouncer-resume"
+# Ends a pause early. It is no watchdog: nothing rests on it.
+FOLLOWER = "dedicated-pgbouncer-follow"
 # PgBouncer's own default, and what Odoo's workers bear; where PgBouncer has no limit, this is it.
 LONGEST = 120.0
 # From the deadline until clients are served: RESUME and new connections to the server, on a busy host.
@@ -98,28 +100,41 @@ def check_invariants(view: View) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Route:
+    """HAProxy's way to the leader: its socket, the backend, and the server that is left."""
+
+    haproxy: str
+    backend: str
+    old: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Wish:
+    """``until_moved``: end the pause also as soon as this way leads to another server."""
+
     database: str
     state: str
     deadline: float = 0.0
     drain_timeout: float = 5.0
+    until_moved: Route | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
     """What this run has done: the watchdog that it armed, and those it had seen before; those of the pause that it
-    ended; whether it sent RECONNECT.
+    ended; whether it sent RECONNECT; whether it started what follows the leader.
     """
 
     watchdog: str | None = None
     older: tuple[str, ...] = ()
     ended: tuple[str, ...] | None = None
     reconnected: bool = False
+    following: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """``kind``: arm, disarm, pause, drain, resume, reconnect. ``units``: the watchdogs that it concerns."""
+    """``kind``: arm, disarm, pause, drain, follow, resume, reconnect. ``units``: the watchdogs that it concerns."""
 
     kind: str
     what: str
@@ -154,6 +169,9 @@ def _to_active(view: View, wish: Wish, database: Database, memory: Memory) -> St
 
 
 def _to_paused(view: View, wish: Wish, database: Database, memory: Memory) -> Step | Refuse | None:
+    if memory.following:
+        # The leader may have moved already, and the pause be over.
+        return None
     if memory.watchdog is None:
         return Step("arm", f"arm a watchdog that resumes {wish.database} in {wish.deadline:g} s")
     dogs = view.watching(wish.database)
@@ -170,6 +188,9 @@ def _to_paused(view: View, wish: Wish, database: Database, memory: Memory) -> St
         return Step("pause", f"PAUSE {wish.database}")
     if database.servers_active:
         return Step("drain", f"wait up to {wish.drain_timeout:g} s for the transactions on {wish.database}")
+    # After the pause: before it there would be nothing to end.
+    if wish.until_moved is not None and not memory.following:
+        return Step("follow", f"RESUME {wish.database} when {wish.until_moved.backend} has left {wish.until_moved.old}")
     return None
 
 
@@ -186,6 +207,8 @@ def predicted(view: View, wish: Wish, step: Step, memory: Memory) -> tuple[View,
         dogs = (*dogs, Watchdog("predicted", wish.database, wish.deadline))
     if step.kind == "reconnect":
         memory = dataclasses.replace(memory, reconnected=True)
+    if step.kind == "follow":
+        memory = dataclasses.replace(memory, following=True)
     if step.kind == "resume":
         memory = dataclasses.replace(memory, ended=step.units)
     if database is not None and step.kind in ("pause", "drain", "resume"):

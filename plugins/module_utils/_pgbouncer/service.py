@@ -150,6 +150,11 @@ class PoolService(Pooler):
     def disarm(self, units: t.Sequence[str]) -> None:
         self._watchdogs.disarm(units)
 
+    def follow(self, wish: Wish) -> None:
+        if wish.until_moved is not None:
+            route = wish.until_moved
+            self._watchdogs.follow(wish.database, wish.deadline, route.haproxy, route.backend, route.old)
+
     def pause(self, wish: Wish) -> None:
         """On a connection of its own: PgBouncer answers when the transactions have ended, which the next looks see.
 
@@ -216,6 +221,9 @@ class _Run:
             self._service.disarm(step.units)
         elif step.kind == "drain":
             self._drain()
+        elif step.kind == "follow":
+            self._service.follow(self._wish)
+            self._memory = dataclasses.replace(self._memory, following=True)
         elif step.kind == "reconnect":
             self._session.ask(f"RECONNECT {quoted(self._wish.database)}")
             self._memory = dataclasses.replace(self._memory, reconnected=True)

@@ -75,6 +75,9 @@ class Host:
     longest_pause: float = 0.0
     unguarded: list[str] = dataclasses.field(default_factory=list)
     sessions: int = 0
+    # What waits for the leader to move, and whether it has moved before anything looks.
+    following: list[list[str]] = dataclasses.field(default_factory=list)
+    moved: bool = False
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -216,6 +219,8 @@ class Host:
     ) -> Completed:
         self.argvs.append(list(argv))
         word = argv[1] if argv[0] == "systemctl" else "try" if "try" in argv else argv[0]
+        if "follow" in argv:
+            word = "follow"
         if word in self.broken:
             raise_or = self.broken[word]
             return Completed(tuple(argv), 1, "", raise_or)
@@ -228,6 +233,10 @@ class Host:
             if unit in self.timers:
                 raise DedicatedError("Unit was already loaded or has a fragment file")
             self.timers[unit] = Timer(float(argv[-1]), argv[-2].replace("$$", "$"))
+        elif word == "follow":
+            self.following.append(argv[argv.index("follow") :])
+            if self.moved:
+                self.resume("odoo")
         elif word == "stop":
             for pattern in argv[2:]:
                 for unit in fnmatch.filter([f"{unit}.timer" for unit in self.timers], pattern):

@@ -213,3 +213,66 @@ def test_before_a_pause_the_watchdogs_way_is_tried(tmp_path: Path, answers: list
     listener = Listener(tmp_path, *answers)
     assert console.main(["try", listener.path]) == code
     assert not any(b"RESUME" in heard for heard in listener.heard)
+
+
+# -- the follower ------------------------------------------------------------------------------------------------------
+
+HEAD = "# pxname,svname,qcur,status,weight\n"
+
+
+def stat(**servers: str) -> str:
+    return HEAD + "".join(f"postgres_leader,{name},0,{status},1\n" for name, status in servers.items())
+
+
+@pytest.mark.parametrize(
+    ("servers", "moved"),
+    [
+        (stat(db1="UP", db2="DOWN", db3="DOWN"), False),
+        (stat(db1="UP 1/3", db2="DOWN", db3="DOWN"), False),
+        (stat(db1="DOWN", db2="DOWN", db3="DOWN"), False),
+        (stat(db1="UP", db2="UP", db3="DOWN"), False),
+        (stat(db1="DOWN", db2="UP", db3="DOWN"), True),
+        (stat(db1="DOWN", db2="DOWN 1/2", db3="DOWN"), False),
+        (stat(db2="UP"), True),
+        (stat(BACKEND="UP", db1="DOWN"), False),
+        (HEAD, False),
+        ("No such proxy.\n", False),
+        ("", False),
+    ],
+)
+def test_the_way_has_moved_when_another_is_up_and_the_old_one_is_not(servers: str, moved: bool) -> None:
+    assert console.has_moved(servers, "db1") is moved
+
+
+class Haproxy:
+    """A socket that answers one look after the other, and hangs up after each."""
+
+    def __init__(self, folder: Path, *answers: str) -> None:
+        self.path = str(folder / "haproxy.sock")
+        self.asked: list[bytes] = []
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._server.bind(self.path)
+        self._server.listen()
+        threading.Thread(target=self._serve, args=(answers,), daemon=True).start()
+
+    def _serve(self, answers: tuple[str, ...]) -> None:
+        for answer in answers:
+            client, _address = self._server.accept()
+            with client:
+                self.asked.append(client.recv(4096))
+                client.sendall(answer.encode())
+
+
+def test_the_follower_resumes_when_the_way_has_moved(tmp_path: Path) -> None:
+    looks = [stat(db1="UP", db2="DOWN"), stat(db1="DOWN", db2="DOWN"), stat(db1="DOWN", db2="UP")]
+    haproxy = Haproxy(tmp_path, "", *looks)
+    listener = Listener(tmp_path, LET_IN, DONE)
+    until = str(time.monotonic() + 60)
+    assert console.main(["follow", listener.path, "odoo", until, haproxy.path, "postgres_leader", "db1"]) == 0
+    assert haproxy.asked == [b"show stat postgres_leader 4 -1\n"] * 4
+    assert listener.heard[1:] == [b'Q\0\0\0\x12RESUME "odoo"\0']
+
+
+def test_a_follower_whose_time_is_over_leaves_it_to_the_watchdog(tmp_path: Path) -> None:
+    nothing = str(tmp_path / "nothing")
+    assert console.main(["follow", nothing, "odoo", "0", nothing, "postgres_leader", "db1"]) == 0

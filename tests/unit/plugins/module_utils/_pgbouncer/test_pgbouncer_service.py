@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from pathlib import Path
 
 import pytest
-from pooler_host import FakeDatabase, Host, Killed
+from pooler_host import SOCKETS, FakeDatabase, Host, Killed
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import DedicatedError
 from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer import console
+from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer.plan import Route
 
 
 def failing(host: Host, script: Path, state: str = "paused", **more: t.Any) -> DedicatedError:
@@ -405,3 +407,50 @@ def test_info_of_a_pgbouncer_that_does_not_answer(tmp_path: Path) -> None:
     assert (shown["reachable"], shown["databases"], "No such file" in shown["error"]) == (False, [], True)
     with pytest.raises(DedicatedError):
         Host(refused={"SHOW": "admin access needed"}).info(tmp_path)
+
+
+# -- until the leader has moved ----------------------------------------------------------------------------------------
+
+ROUTE = Route("/run/haproxy.sock", "postgres_leader", "db1")
+
+
+def test_a_pause_that_follows_the_leader(tmp_path: Path) -> None:
+    host = Host()
+    done = host.reconcile(tmp_path, "paused", until_moved=ROUTE)
+    assert [step.kind for step in done.steps] == ["arm", "pause", "follow"]
+    [follower] = host.following
+    assert follower[:3] == ["follow", f"{SOCKETS}/.s.PGSQL.6432", "odoo"]
+    assert float(follower[3]) == pytest.approx(1030, abs=1)
+    assert follower[4:] == ["/run/haproxy.sock", "postgres_leader", "db1"]
+    assert host.databases["odoo"].paused and host.timers
+
+
+def test_a_leader_that_has_moved_already_ends_the_pause_and_it_is_not_begun_again(tmp_path: Path) -> None:
+    host = Host(moved=True)
+    done = host.reconcile(tmp_path, "paused", until_moved=ROUTE)
+    assert not done.after.paused and not host.databases["odoo"].paused
+    assert host.changes().count('PAUSE "odoo"') == 1
+
+
+def test_a_follower_that_cannot_be_started_takes_the_pause_back(tmp_path: Path) -> None:
+    host = Host(broken={"follow": "no"})
+    assert failing(host, tmp_path, until_moved=ROUTE).details["code"] == "watchdog_failed"
+    assert not host.databases["odoo"].paused
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_anywhere_a_pause_that_follows_ends_at_its_deadline(tmp_path: Path, when: str) -> None:
+    actions = _actions(tmp_path)
+    for last in range(1, actions + 1):
+        host = Host(kill_at=(last, when))
+        with contextlib.suppress(Killed):
+            host.reconcile(tmp_path, "paused", until_moved=ROUTE)
+        host.sleep(31)
+        assert not host.databases["odoo"].paused
+        assert not host.unguarded
+
+
+def _actions(script: Path) -> int:
+    host = Host()
+    host.reconcile(script, "paused", until_moved=ROUTE)
+    return host.actions
