@@ -206,10 +206,10 @@ code:
   description:
     - Stable name of the reason for a refusal or an error.
     - 'Refusals before anything was done: V(gate_closed), V(bad_target), V(bad_schedule), V(no_answer),
-      V(other_cluster), V(stale), V(no_leader), V(leader_silent), V(failsafe), V(in_progress), V(other_leader), V(scheduled), V(paused),
-      V(members_missing), V(long_transaction), V(not_a_member), V(candidate_silent), V(nofailover), V(watchdog),
-      V(candidate_stale), V(candidate_not_streaming), V(timeline), V(candidate_not_synchronous), V(lag),
-      V(pending_restart), V(no_good_candidate).'
+      V(other_cluster), V(stale), V(no_leader), V(leader_silent), V(failsafe), V(in_progress), V(other_leader),
+      V(scheduled), V(paused), V(members_missing), V(long_transaction), V(not_a_member), V(candidate_silent),
+      V(nofailover), V(watchdog), V(candidate_stale), V(candidate_not_streaming), V(timeline),
+      V(candidate_not_synchronous), V(lag), V(pending_restart), V(no_good_candidate).'
     - 'Errors after the order: V(order_refused), V(not_heard) and V(given_up) left everything as it was.
       V(wrong_leader), V(no_leader), V(not_moved), V(not_healthy) and V(not_scheduled) tell how it was when the module
       ended.'

@@ -17,11 +17,20 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pgbouncer.plan imp
 from ansible_collections.dedicated.odoo.plugins.modules import pgbouncer_pool, pgbouncer_pool_info
 
 
-def documented(text: str) -> dict[str, t.Any]:
-    options = yaml.safe_load(text)["options"]
+def specification(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Documented options in the form of an argument specification."""
     return {
-        name: {key: value for key, value in option.items() if key != "description"} for name, option in options.items()
+        name: {
+            "options" if key == "suboptions" else key: specification(value) if key == "suboptions" else value
+            for key, value in option.items()
+            if key != "description"
+        }
+        for name, option in options.items()
     }
+
+
+def documented(text: str) -> dict[str, t.Any]:
+    return specification(yaml.safe_load(text)["options"])
 
 
 def test_fragment_documents_the_arguments() -> None:

@@ -422,13 +422,15 @@ def test_a_pause_that_follows_the_leader(tmp_path: Path) -> None:
     assert follower[:3] == ["follow", f"{SOCKETS}/.s.PGSQL.6432", "odoo"]
     assert float(follower[3]) == pytest.approx(1030, abs=1)
     assert follower[4:] == ["/run/haproxy.sock", "postgres_leader", "db1"]
-    assert host.databases["odoo"].paused and host.timers
+    assert host.databases["odoo"].paused
+    assert host.timers
 
 
 def test_a_leader_that_has_moved_already_ends_the_pause_and_it_is_not_begun_again(tmp_path: Path) -> None:
     host = Host(moved=True)
     done = host.reconcile(tmp_path, "paused", until_moved=ROUTE)
-    assert not done.after.paused and not host.databases["odoo"].paused
+    assert not done.after.paused
+    assert not host.databases["odoo"].paused
     assert host.changes().count('PAUSE "odoo"') == 1
 
 
