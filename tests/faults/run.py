@@ -177,7 +177,7 @@ class Experimenting:
         writes, unread = self.clients.writes()
         # A client is named after its host and its start: n1-0.
         rows = [row for row in self.scene.rows() if row[0].rpartition("-")[0] not in unread]
-        self.books = books = verdict.audit(writes, rows)
+        books = verdict.audit(writes, rows)
         accepted = self.clients.accepted()
         order = verdict.leaders(accepted)
         away = self.names(self.victims)
@@ -202,12 +202,12 @@ class Experimenting:
             postings=tuple(self.bookkeeper.audit(lambda query: self.scene.sql(query))),
         )
         checks = verdict.judge(self.promise, figures)
+        self.errors = [f"{write.row} {write.fate}: {write.error}" for write in writes if write.error]
         if self.experiment.also is not None:
             checks += self.experiment.also(self)
         if unread:
             checks.append(verdict.Check("every ledger read", False, f"not those of {', '.join(unread)}"))
         held = all(check.ok for check in checks)
-        errors = [f"{write.row} {write.fate}: {write.error}" for write in writes if write.error]
         return {
             **heading(self.experiment),
             "promise": dataclasses.asdict(self.promise),
@@ -246,7 +246,7 @@ class Experimenting:
                 "posting_retries": self.bookkeeper.doubtful,
             },
             "ledger": {"lost": books.lost, "phantom": books.phantom, "duplicates": books.duplicates,
-                       "errors": errors[:20]},
+                       "errors": self.errors[:20]},
             "requests": {
                 name: dataclasses.asdict(verdict.serve(found, self.fault, self.end)) for name, found in requests.items()
             },

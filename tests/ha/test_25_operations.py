@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operations on a running site: one operator at a time, refusals with numbers, a run that is killed, and the record.
+
+What a switchover costs those who work meanwhile is measured by the experiment `switchover` (tests/faults).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from labtools import Host, Lab, wait_until
+from test_10_site import refusals, unchanged
+from test_30_scale import recap
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = "/var/lib/dedicated/lock/operation.json"
+RECORD = {"ANSIBLE_CALLBACKS_ENABLED": "dedicated.odoo.evidence", "DEDICATED_EVIDENCE": "required"}
+
+
+def begin(lab: Lab, playbook: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    """One of our playbooks, as an operator runs it, in a process group of its own."""
+    argv = [sys.executable, str(ROOT / "tools" / "lab"), "run", playbook, *arguments]
+    env = {**os.environ, "LAB": lab.name, "DEDICATED_EVIDENCE_DIR": str(lab.build / "evidence"), **env}
+    log = (lab.build / f"{playbook}.log").open("w")
+    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def end(lab: Lab, playbook: str, process: subprocess.Popen[str], seconds: float = 600) -> str:
+    process.wait(seconds)
+    return (lab.build / f"{playbook}.log").read_text()
+
+
+def operate(lab: Lab, playbook: str, *arguments: str, fails: bool = False, **env: str) -> str:
+    process = begin(lab, playbook, *arguments, **env)
+    output = end(lab, playbook, process)
+    assert (process.returncode != 0) == fails, refusals(output) or output[-3000:]
+    return output
+
+
+def refused(lab: Lab, code: str, *arguments: str) -> str:
+    """A switchover that must not be, and that touched nothing."""
+    leader = lab.leader().name
+    output = operate(lab, "switchover", *arguments, fails=True)
+    assert unchanged(lab, recap(output)), output[-3000:]
+    assert lab.leader().name == leader
+    assert code in output, refusals(output)
+    return refusals(output)
+
+
+def status(lab: Lab) -> dict[str, t.Any]:
+    path = lab.build / "status.json"
+    path.unlink(missing_ok=True)
+    process = begin(lab, "status", "-e", f"status_file={path}")
+    output = end(lab, "status", process)
+    found: dict[str, t.Any] = json.loads(path.read_text())
+    assert found["ok"] == (process.returncode == 0), output[-3000:]
+    assert unchanged(lab, recap(output))
+    return found
+
+
+def codes(found: dict[str, t.Any]) -> set[str]:
+    return {one["code"] for one in found["findings"] if one["severity"] != "note"}
+
+
+def paused(host: Host) -> bool:
+    """Whether the application's database is paused in the PgBouncer of a host, by its own word."""
+    argv = ["psql", "-h", "/run/dedicated/router", "-p", "6432", "-U", "pgbouncer", "-AtF,", "pgbouncer"]
+    rows = host.inside("pgbouncer", [*argv, "-c", "SHOW DATABASES"]).stdout.splitlines()
+    columns = host.inside("pgbouncer", [*argv, "-A", "-P", "tuples_only=off", "-c", "SHOW DATABASES"]).stdout.split(
+        "\n"
+    )
+    place = columns[0].split(",").index("paused")
+    return any(row.split(",")[0] == "odoo" and row.split(",")[place] == "1" for row in rows)
+
+
+def test_the_status_of_a_healthy_site(lab: Lab) -> None:
+    found = status(lab)
+    assert not codes(found), found["findings"]
+
+
+def test_the_status_names_what_is_missing(lab: Lab) -> None:
+    host = next(one for one in lab.of("redis") if one != lab.leader())
+    host.run(["docker", "stop", "redis"])
+    try:
+        found = status(lab)
+    finally:
+        host.run(["docker", "start", "redis"])
+    assert not found["ok"]
+    assert [one for one in found["findings"] if one["host"] == host.name and "redis" in json.dumps(one)], found[
+        "findings"
+    ]
+    wait_until("the status is good again", lambda: not codes(status(lab)), 120)
+
+
+def test_a_switchover_is_refused_before_anything_is_touched(lab: Lab) -> None:
+    assert "reason" in refused(lab, "no-reason")
+    assert "nobody" in refused(lab, "not_a_member", "-e", "reason=proof", "-e", "to=nobody")
+    out = lab.leader().sql("SELECT application_name FROM pg_stat_replication WHERE sync_state = 'async'")
+    [[asynchronous]] = out
+    assert asynchronous in refused(lab, "candidate_not_synchronous", "-e", "reason=proof", "-e", f"to={asynchronous}")
+    assert asynchronous in refused(lab, "other_leader", "-e", "reason=proof", "-e", f"expect={asynchronous}")
+
+
+def test_a_long_transaction_is_named_and_refuses(lab: Lab) -> None:
+    leader = lab.leader()
+    hold = "BEGIN; SELECT 1; SELECT pg_sleep(60)"
+    argv = ["docker", "exec", leader.container, "docker", "exec", "postgres"]
+    argv += ["psql", "-h", "/run/dedicated/postgres", "-U", "postgres", "-c", hold]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as holding:
+        time.sleep(3)
+        said = refused(lab, "long_transaction", "-e", "reason=proof", "-e", "transaction_seconds=1")
+        leader.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%'"
+                   " AND pid <> pg_backend_pid()")  # fmt: skip
+        holding.wait(60)
+    assert "postgres" in said
+
+
+def test_a_second_operator_is_refused_with_who_and_since_when(lab: Lab) -> None:
+    host = lab.hosts[0]
+    first = begin(lab, "site", "--tags", "etcd", DEDICATED_OPERATOR="alice")
+    try:
+        wait_until(
+            "the first one holds the lock", lambda: host.run(["test", "-e", LOCK], check=False).returncode == 0, 120
+        )
+        said = refused(lab, "operation_running", "-e", "reason=proof")
+        assert first.poll() is None, "the first one was over before the second was refused: this proves nothing"
+    finally:
+        output = end(lab, "site", first)
+    assert first.returncode == 0, output[-3000:]
+    assert "alice" in said
+    assert "site" in said
+    assert all(one.run(["test", "-e", LOCK], check=False).returncode != 0 for one in lab.hosts)
+
+
+def test_a_run_that_is_killed_in_the_pause_leaves_nothing_paused(lab: Lab) -> None:
+    process = begin(lab, "switchover", "-e", "reason=proof")
+    pools = lab.of("odoo")
+    wait_until("one is paused", lambda: any(paused(host) for host in pools) or process.poll() is not None, 120, 0.1)
+    assert process.poll() is None, end(lab, "switchover", process)[-3000:]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+    # The deadline of a pause is 20 s.
+    wait_until("none is paused", lambda: not any(paused(host) for host in pools), 40, 1)
+    assert lab.answers()
+    # The lock of the dead run is taken over, and what it had begun is finished or begun anew.
+    before = lab.leader().name
+    output = operate(lab, "switchover", "-e", "reason=proof")
+    assert lab.leader().name != before, output[-3000:]
+    assert not any(paused(host) for host in pools)
+    wait_until("the status is good again", lambda: not codes(status(lab)), 120)
+
+
+def test_the_record_shows_what_was_done_and_every_tampering(lab: Lab) -> None:
+    operate(lab, "switchover", "-e", "reason=recorded", DEDICATED_OPERATOR="alice", **RECORD)
+    operate(lab, "site", "--tags", "etcd", DEDICATED_OPERATOR="bob", **RECORD)
+    [file] = (lab.build / "evidence").glob("*/evidence.jsonl")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    started = [one for one in records if one["kind"] == "started"]
+    assert {"alice", "bob"} <= {one["operator"] for one in started}, started
+    assert not [word for word in lab.secrets.values() if len(word) > 5 and word in file.read_text()]
+    operate(lab, "verify_evidence")
+    host = lab.hosts[0]
+    [copy] = host.out("ls /var/lib/dedicated/evidence/*.jsonl").split()
+    assert host.run(["cat", copy]).stdout == file.read_text()
+    host.run(["cp", "-a", copy, "/root/evidence.before"])
+    try:
+        host.run(["sed", "-i", "2s/alice/mallory/;1s/alice/mallory/", copy])
+        output = operate(lab, "verify_evidence", fails=True)
+        assert "bad_hash" in output, output[-3000:]
+        assert host.name in output
+    finally:
+        host.run(["cp", "-a", "/root/evidence.before", copy])
+        host.run(["rm", "/root/evidence.before"])
+    operate(lab, "verify_evidence")
