@@ -94,19 +94,8 @@ class Site(Stack):
             (store / name).write_bytes(content)
             (store / name).chmod(0o644)
         self.write("s3-ca.pem", files["ca.pem"].decode())
-        docker(
-            "run",
-            "-d",
-            "--name",
-            STORE,
-            "--network",
-            "guardtest-net",
-            "--network-alias",
-            NAME,
-            "-v",
-            f"{store}:/etc/lab:ro",
-            object_store_image(),
-        )
+        docker("run", "-d", "--name", STORE, "--network", "guardtest-net", "--network-alias", NAME,
+               "-v", f"{store}:/etc/lab:ro", object_store_image())
         wait("the bucket is made", self.make_bucket)
         self.plain = CONF.format(postgres=address("guardtest-postgres"), redis=address("guardtest-redis")).replace(
             "dedicated_session_redis\n", "dedicated_session_redis,dedicated_attachment_s3\n"
@@ -124,31 +113,16 @@ class Site(Stack):
         data = f"{self.folder}/data:/var/lib/odoo"
         return [
             *(f"{self.folder}/{host}:/var/lib/odoo" if arg == data else arg for arg in self.odoo_args()),
-            "-v",
-            f"{self.folder}/s3-ca.pem:/etc/odoo/s3-ca.pem:ro",
+            "-v", f"{self.folder}/s3-ca.pem:/etc/odoo/s3-ca.pem:ro",
         ]
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", "run", "--rm", *self.args("a"), self.images["odoo"], *argv],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return subprocess.run(["docker", "run", "--rm", *self.args("a"), self.images["odoo"], *argv],
+                              capture_output=True, text=True, check=False)
 
     def serve(self, host: str) -> None:
-        docker(
-            "run",
-            "-d",
-            "--name",
-            f"guardtest-{host}",
-            *self.args(host),
-            self.images["odoo"],
-            "odoo",
-            "--config=/etc/odoo/odoo.conf",
-            "--workers=2",
-            "--max-cron-threads=0",
-        )
+        docker("run", "-d", "--name", f"guardtest-{host}", *self.args(host), self.images["odoo"],
+               "odoo", "--config=/etc/odoo/odoo.conf", "--workers=2", "--max-cron-threads=0")
 
     # -- the administrator's view of the bucket
 
@@ -156,12 +130,8 @@ class Site(Stack):
         urllib3.disable_warnings()
         # By address, since its name is known inside the network only; Odoo's own check of it is tested below.
         return boto3.client(
-            "s3",
-            endpoint_url=f"https://{address(STORE)}:8333",
-            verify=False,
-            region_name="lab",
-            aws_access_key_id="admin",
-            aws_secret_access_key=KEYS["admin"],
+            "s3", endpoint_url=f"https://{address(STORE)}:8333", verify=False, region_name="lab",
+            aws_access_key_id="admin", aws_secret_access_key=KEYS["admin"],
             config=Config(s3={"addressing_style": "path"}, connect_timeout=2, read_timeout=5),
         )
 
@@ -231,10 +201,7 @@ def upload(browser: Browser, content: str, **kwargs: str) -> int:
 def remove(browser: Browser, *ids: int) -> None:
     answer = browser.json(
         "/web/dataset/call_kw/ir.attachment/unlink",
-        model="ir.attachment",
-        method="unlink",
-        args=[list(ids)],
-        kwargs={},
+        model="ir.attachment", method="unlink", args=[list(ids)], kwargs={},
     )
     assert json.loads(answer.body).get("result") is True, answer.body
 
@@ -296,26 +263,12 @@ def test_removed_ones_are_kept(site: Site, browsers: dict[str, Browser]) -> None
     assert {key(gone), key(again), key(fresh)} <= set(site.objects())
     for content in (gone, again):
         digest = hashlib.sha256(content.encode()).hexdigest()
-        sql(
-            f"UPDATE dedicated_attachment_unused SET since = since - interval '{KEEP_DAYS} days 1 hour'"
-            f" WHERE store_fname LIKE '%{digest}'"
-        )
+        sql(f"UPDATE dedicated_attachment_unused SET since = since - interval '{KEEP_DAYS} days 1 hour'"
+            f" WHERE store_fname LIKE '%{digest}'")
     # A name of another database, whose objects are not ours to remove.
     sql(f"INSERT INTO dedicated_attachment_unused VALUES ('s3:other/{'a' * 2}/{'a' * 64}', '2000-01-01')")
-    docker(
-        "exec",
-        "-i",
-        "guardtest-a",
-        "odoo",
-        "shell",
-        "-c",
-        "/etc/odoo/odoo.conf",
-        "-d",
-        "odoo",
-        "--no-http",
-        "--shell-interface=python",
-        stdin="env['ir.attachment']._gc_file_store()\n",
-    )
+    docker("exec", "-i", "guardtest-a", "odoo", "shell", "-c", "/etc/odoo/odoo.conf", "-d", "odoo", "--no-http",
+           "--shell-interface=python", stdin="env['ir.attachment']._gc_file_store()\n")
     left = site.objects()
     assert key(gone) not in left
     assert {key(again), key(fresh)} <= set(left)
@@ -333,13 +286,8 @@ def test_what_is_lost_or_damaged_is_never_served(site: Site, browsers: dict[str,
     for number, says in zip(numbers, ("not in the object store", "damaged"), strict=True):
         answer = content_of(browsers["b"], number)
         assert answer.status >= 400
-        read = browsers["b"].json(
-            "/web/dataset/call_kw/ir.attachment/read",
-            model="ir.attachment",
-            method="read",
-            args=[[number], ["datas"]],
-            kwargs={},
-        )
+        read = browsers["b"].json("/web/dataset/call_kw/ir.attachment/read", model="ir.attachment", method="read",
+                                  args=[[number], ["datas"]], kwargs={})
         assert says in read.body, read.body
     verify = site.command("odoo-attachments", "verify")
     assert verify.returncode == 1

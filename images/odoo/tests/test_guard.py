@@ -140,45 +140,24 @@ class Stack:
             subprocess.run(
                 [sys.executable, "-c", "import json,sys,yaml; print(json.dumps(yaml.safe_load(sys.stdin)))"],
                 input=(ROOT / "images/odoo/contract.yml").read_text(),
-                capture_output=True,
-                text=True,
-                check=True,
+                capture_output=True, text=True, check=True,
             ).stdout
         )["redis_commands"]
         for name, script in (
             ("postgres", POSTGRES),
             ("redis", REDIS.replace("+COMMANDS+", " ".join(f"+{command}" for command in commands))),
         ):
-            docker(
-                "run",
-                "-d",
-                "--name",
-                f"guardtest-{name}",
-                "--network",
-                NETWORK,
-                "--entrypoint",
-                "bash",
-                self.images[name],
-                "-c",
-                script,
-            )
+            docker("run", "-d", "--name", f"guardtest-{name}", "--network", NETWORK, "--entrypoint", "bash",
+                   self.images[name], "-c", script)
         for name in ("postgres", "redis"):
             wait(f"{name} ready", lambda name=name: docker("exec", f"guardtest-{name}", "ls", "/tmp/ready"))
         self.write("odoo.conf", CONF.format(postgres=address("guardtest-postgres"), redis=address("guardtest-redis")))
         self.write("password", PASSWORD + "\n")
-        self.write(
-            "init.json",
-            json.dumps(
-                {
-                    "database": "odoo",
-                    "modules": ["web", "bus"],
-                    "language": "fr_FR",
-                    "admin_login": LOGIN,
-                    "company": {"name": "Guard Test", "country": "FR"},
-                    "parameters": {"ir_attachment.location": "db"},
-                }
-            ),
-        )
+        self.write("init.json", json.dumps({
+            "database": "odoo", "modules": ["web", "bus"], "language": "fr_FR", "admin_login": LOGIN,
+            "company": {"name": "Guard Test", "country": "FR"},
+            "parameters": {"ir_attachment.location": "db"},
+        }))
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -188,62 +167,27 @@ class Stack:
 
     def odoo_args(self) -> list[str]:
         return [
-            "--network",
-            NETWORK,
-            "--read-only",
-            "--cap-drop",
-            "ALL",
-            "--security-opt",
-            "no-new-privileges",
-            "--tmpfs",
-            "/tmp",
-            "-v",
-            f"{self.folder}/data:/var/lib/odoo",
-            "-v",
-            f"{self.folder}/odoo.conf:/etc/odoo/odoo.conf:ro",
-            "-v",
-            f"{self.folder}/init.json:/etc/odoo/init.json:ro",
-            "-v",
-            f"{self.folder}/password:/run/secrets/odoo_admin_password:ro",
+            "--network", NETWORK, "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--tmpfs", "/tmp", "-v", f"{self.folder}/data:/var/lib/odoo",
+            "-v", f"{self.folder}/odoo.conf:/etc/odoo/odoo.conf:ro",
+            "-v", f"{self.folder}/init.json:/etc/odoo/init.json:ro",
+            "-v", f"{self.folder}/password:/run/secrets/odoo_admin_password:ro",
         ]
 
     def odoo(self, name: str, args: list[str]) -> None:
-        docker(
-            "run",
-            "-d",
-            "--name",
-            f"guardtest-{name}",
-            *self.odoo_args(),
-            self.images["odoo"],
-            "odoo",
-            "--config=/etc/odoo/odoo.conf",
-            *args,
-        )
+        docker("run", "-d", "--name", f"guardtest-{name}", *self.odoo_args(), self.images["odoo"],
+               "odoo", "--config=/etc/odoo/odoo.conf", *args)
 
     def init(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["docker", "run", "--rm", *self.odoo_args(), self.images["odoo"], "odoo-init"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
 
 
 def sql(statement: str, database: str = "odoo") -> str:
-    return docker(
-        "exec",
-        "guardtest-postgres",
-        "/usr/lib/postgresql/17/bin/psql",
-        "-h",
-        "/tmp",
-        "-U",
-        "super",
-        "-AtX",
-        "-d",
-        database,
-        "-c",
-        statement,
-    ).strip()
+    return docker("exec", "guardtest-postgres", "/usr/lib/postgresql/17/bin/psql", "-h", "/tmp", "-U", "super",
+                  "-AtX", "-d", database, "-c", statement).strip()
 
 
 @pytest.fixture(scope="module")
@@ -382,10 +326,7 @@ class Load:
             "page": lambda: browser.get("/odoo"),
             "call": lambda: browser.json(
                 "/web/dataset/call_kw/res.users/search_read",
-                model="res.users",
-                method="search_read",
-                args=[[]],
-                kwargs={"fields": ["login"]},
+                model="res.users", method="search_read", args=[[]], kwargs={"fields": ["login"]},
             ),
             "anonymous": lambda: Browser(host).get("/web/login"),
             "root": lambda: Browser(host).get("/"),
@@ -394,9 +335,7 @@ class Load:
                 "object", "execute_kw", "odoo", 2, PASSWORD, "res.partner", "search_count", [[]]
             ),
             "jsonrpc": lambda: Browser(host).json(
-                "/jsonrpc",
-                service="object",
-                method="execute_kw",
+                "/jsonrpc", service="object", method="execute_kw",
                 args=["odoo", 2, PASSWORD, "res.partner", "search_count", [[]]],
             ),
             "json2": lambda: Browser(host).ask(
@@ -478,7 +417,7 @@ def test_outage(odoo: str, outage: str) -> None:
     finally:
         answers = load.stop()
 
-    logs = {name: docker("logs", name)[marker[name] :] for name in before}
+    logs = {name: docker("logs", name)[marker[name]:] for name in before}
     wrong = {problem for name, answer, _ in answers if (problem := refused_well(name, answer))}
     assert not wrong, "\n".join(sorted(wrong))
     if outage.endswith("stopped"):
@@ -500,7 +439,10 @@ def test_cron_comes_back(odoo: str) -> None:
     if odoo != "prefork":
         pytest.skip("asked of the cron container")
     jobs = "SELECT max(id) FROM ir_cron"
-    sql(f"UPDATE ir_cron SET active = true, nextcall = now() AT TIME ZONE 'UTC', lastcall = NULL WHERE id = ({jobs})")
+    sql(
+        "UPDATE ir_cron SET active = true, nextcall = now() AT TIME ZONE 'UTC', lastcall = NULL"
+        f" WHERE id = ({jobs})"
+    )
     sql("NOTIFY cron_trigger, 'odoo'", "postgres")
     wait("the job has run", lambda: sql(f"SELECT lastcall FROM ir_cron WHERE id = ({jobs})"), 15)
 
@@ -513,18 +455,8 @@ def test_missing_database_is_no_outage(stack: Stack, odoo: str) -> None:
 
 
 def redis(*args: str) -> str:
-    return docker(
-        "exec",
-        "guardtest-redis",
-        "redis-cli",
-        "--user",
-        "admin",
-        "--pass",
-        "admin",
-        "--no-auth-warning",
-        "--raw",
-        *args,
-    ).rstrip("\n")
+    return docker("exec", "guardtest-redis", "redis-cli", "--user", "admin", "--pass", "admin", "--no-auth-warning",
+                  "--raw", *args).rstrip("\n")
 
 
 def stored(sid: str) -> dict[str, t.Any] | None:
@@ -590,20 +522,8 @@ def test_devices(odoo: str) -> None:
         "s.delete_from_identifiers([a]); print('GONE', s.get_missing_session_identifiers([a]) == {a})\n"
         "try:\n    s.delete_from_identifiers('*')\nexcept ValueError:\n    print('REFUSED True')\n"
     )
-    out = docker(
-        "exec",
-        "-i",
-        f"guardtest-{odoo}",
-        "odoo",
-        "shell",
-        "-c",
-        "/etc/odoo/odoo.conf",
-        "-d",
-        "odoo",
-        "--no-http",
-        "--shell-interface=python",
-        stdin=script,
-    )
+    out = docker("exec", "-i", f"guardtest-{odoo}", "odoo", "shell", "-c", "/etc/odoo/odoo.conf", "-d", "odoo",
+                 "--no-http", "--shell-interface=python", stdin=script)
     assert re.findall(r"(MISSING|KEPT|GONE|REFUSED) True", out) == ["MISSING", "KEPT", "GONE", "REFUSED"], out
     assert not browser.logged_in()
 
@@ -640,13 +560,11 @@ def test_notifications_come_back(odoo: str) -> None:
     browser = Browser(host)
     browser.login()
     with socket.create_connection((host, port), timeout=60) as sock:
-        sock.sendall(
-            (
-                f"GET /websocket HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: http://{host}:{port}\r\nConnection: Upgrade\r\n"
-                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
-                f"Cookie: session_id={browser.session_id()}\r\n\r\n"
-            ).encode()
-        )
+        sock.sendall((
+            f"GET /websocket HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: http://{host}:{port}\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+            f"Cookie: session_id={browser.session_id()}\r\n\r\n"
+        ).encode())
         got = b""
         while b"\r\n\r\n" not in got:
             got += sock.recv(4096)
