@@ -82,6 +82,10 @@ def test_only_what_reads_is_sent_again(backends: list[str]) -> None:
     http = edge(*backends)
     retried = {name for name, router in http["routers"].items() if "again" in router["middlewares"]}
     assert retried == (set() if len(backends) == 1 else {"read"})
+    elsewhere = {name for name, router in http["routers"].items() if "elsewhere" in router["middlewares"]}
+    assert elsewhere == (set() if len(backends) == 1 else {"write"})
+    # By a status it would repeat what somebody got.
+    assert http["middlewares"]["elsewhere"] == {"retry": {"attempts": 2}}
     assert http["routers"]["write"]["rule"].endswith("!(Method(`GET`) || Method(`HEAD`))")
     assert http["routers"]["write"]["priority"] > http["routers"]["read"]["priority"]
 
@@ -125,7 +129,7 @@ def test_the_port_for_edges_is_open_only_where_an_edge_is_elsewhere(edges: list[
     assert ("http-request deny if { ssl_fc } !{ ssl_c_s_dn(CN) -m str edge-client }" in text) == opened
 
 
-def vip(host: str) -> str:
+def vip(host: str, odoo: t.Sequence[str] = ()) -> str:
     template = (ROLES / "vip" / "templates" / "keepalived.conf.j2").read_text()
     return str(
         render(
@@ -136,8 +140,17 @@ def vip(host: str) -> str:
             vip_members=list(ADDRESSES),
             vip_address="10.0.0.10/24",
             __vip_interface="eth0",
+            vip_company=list(odoo),
         )
     )
+
+
+def test_an_edge_that_is_cut_off_gives_the_address_up() -> None:
+    assert '"/usr/local/sbin/dedicated-edge-company 10.0.0.2:8443 10.0.0.3:8443"' in vip("n1", ["n1", "n2", "n3"])
+    # Of two hosts nobody can tell which one is cut off.
+    assert "company" not in vip("n1", ["n1", "n2"])
+    # An edge without an Odoo of its own.
+    assert "company 10.0.0.2:8443 10.0.0.3:8443" in vip("n1", ["n2", "n3"])
 
 
 def value(text: str, word: str) -> str:
