@@ -276,6 +276,16 @@ def no_transaction_failed(run: Run) -> list[Check]:
     return [Check("transactions", not run.errors, "; ".join(run.errors[:3]) or "none failed")]
 
 
+def no_locks_of_the_dead(run: Run) -> list[Check]:
+    """Transactions of clients that are gone hold locks, and hold back vacuum."""
+    query = (
+        "SELECT client_addr, date_trunc('second', clock_timestamp() - state_change) FROM pg_stat_activity"
+        " WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '45 s'"
+    )
+    left = [" ".join(row) for row in run.scene.leader().sql(query)]
+    return [Check("no locks of the dead", not left, "; ".join(left) or "none left")]
+
+
 # What the requirements allow a lost edge host or a killed Traefik.
 EDGE_SECONDS = 2.0
 
@@ -333,7 +343,7 @@ EXPERIMENTS = [
     Experiment(
         "sync-standby-killed", "9", "the synchronous standby's host without power for 40 s",
         Promise(write_gap=25, leader="stays"),
-        lambda scene, hosts: scene.power_cut(*hosts), standby, hold=40,
+        lambda scene, hosts: scene.power_cut(*hosts), standby, hold=40, also=no_locks_of_the_dead,
     ),
     Experiment(
         "both-standbys-killed", "10", "both standbys' hosts without power for 60 s; etcd has no quorum meanwhile",
