@@ -128,9 +128,7 @@ def test_a_second_operator_is_refused_with_who_and_since_when(lab: Lab) -> None:
     host = lab.hosts[0]
     first = begin(lab, "site", "--tags", "etcd", DEDICATED_OPERATOR="alice")
     try:
-        wait_until(
-            "the first one holds the lock", lambda: host.run(["test", "-e", LOCK], check=False).returncode == 0, 120
-        )
+        wait_until("the first one holds the lock", lambda: "alice" in host.out(f"cat {LOCK} || true"), 120)
         said = refused(lab, "operation_running", "-e", "reason=proof")
         assert first.poll() is None, "the first one was over before the second was refused: this proves nothing"
     finally:
