@@ -149,7 +149,8 @@ def parse(line: str) -> dict[str, t.Any] | Problem:
     types = {"chain": str, "prev": str, "hash": str, "kind": str, "run": str, "at": str}
     if not all(isinstance(record.get(name), kind) for name, kind in types.items()):
         return Problem("bad_json", 0, f"lacks one of {', '.join(types)}")
-    if type(record.get("seq")) is not int or record["seq"] < 1:
+    number = record.get("seq")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         return Problem("bad_json", 0, "has no number of its own")
     try:
         same = canonical(record) == line and digest(record) == record["hash"]

@@ -297,8 +297,9 @@ class Machine:
         return began == start and state not in ("Z", "X")
 
     @staticmethod
-    def operator(environment: t.Mapping[str, str] = os.environ, uid: int | None = None) -> str:
+    def operator(environment: t.Mapping[str, str] | None = None, uid: int | None = None) -> str:
         """Who runs it: what they say, who became root, or the user."""
+        environment = os.environ if environment is None else environment
         uid = os.getuid() if uid is None else uid
         told = environment.get("DEDICATED_OPERATOR") or (environment.get("SUDO_USER") if uid == 0 else "")
         if told:

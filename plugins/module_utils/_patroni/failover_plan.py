@@ -25,7 +25,7 @@ import typing as t
 
 from .._common.errors import Refuse
 from . import switchover_plan
-from .plan import SYNC, Member
+from .plan import SYNC
 from .switchover_plan import PRIMARY, Look, Move, Nothing
 
 # Refusals that time alone may clear.
@@ -143,7 +143,8 @@ def plan_failover(look: Look, wish: Wish, waited: Waited) -> Promotion | Nothing
 
 
 def _with_leader(look: Look, wish: Wish, waited: Waited) -> Nothing | Refuse:
-    held = t.cast("Member", look.view.leader).name
+    leader = look.view.leader
+    held = "" if leader is None else leader.name
     if look.leader is not None:
         dead = wish.dead_leader or waited.silent
         replaced = dead != held if dead is not None else waited.unled

@@ -388,7 +388,7 @@ def watchdogs_of(shown: str, port: int, now: float) -> tuple[Watchdog, ...]:
     alive = set()
     for block in shown.strip().split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        name, _, kind = unit.get("Id", "").rpartition(".")
+        name, _dot, kind = unit.get("Id", "").rpartition(".")
         # A timer that is over stays "elapsed" while its service, which waits for the deadline, is "activating".
         if (kind, unit.get("SubState")) == ("timer", "waiting") or unit.get("ActiveState") == "activating":
             alive.add(name)

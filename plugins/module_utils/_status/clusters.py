@@ -141,7 +141,7 @@ def _patroni(look: Look) -> Findings:
         return
     members = {str(one.get("name")): one for one in listing(view.get("members"))}
     leader = views.leader_of(view)
-    first = next(iter(look.answers(POSTGRES)))
+    first = next(iter(look.answers(POSTGRES)), "")
     if leader is None:
         yield Finding(
             CRITICAL,
