@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# edge-company HOST:PORT ...    Is any of these hosts reached? Asked by keepalived, which gives it 2 s.
+# edge-company HOST:PORT ...    Is any of these hosts reached? Asked by keepalived, which gives it 3 s.
 #
 # Cut off from all others, an edge serves nothing, and hears nobody who has taken the address. A host that refuses the
 # connection is there.
