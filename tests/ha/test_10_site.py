@@ -19,6 +19,7 @@ import typing as t
 from pathlib import Path
 
 from labtools import Host, Lab, run
+from operating import changes, recap, refusals, unchanged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,29 +37,7 @@ def converge(lab: Lab, *arguments: str) -> dict[str, dict[str, int]]:
     assert done.returncode == 0, refusals(done.stdout + done.stderr)
     print("\n".join(changes(done.stdout)))  # noqa: T201  pytest shows it when the test fails
     print(f"site.yml {' '.join(arguments)}: {time.monotonic() - began:.0f} s")  # noqa: T201
-    found = re.findall(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.MULTILINE)
-    return {host: {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for host, line in found}
-
-
-def changes(output: str) -> list[str]:
-    """Which tasks changed which host: short enough for a log that keeps only a part."""
-    task, found = "", []
-    for line in output.splitlines():
-        if line.strip().startswith("TASK ["):
-            task = line.strip()
-        elif line.strip().startswith("changed: ["):
-            found.append(f"{line.strip().split(']')[0]}] {task}")
-    return found
-
-
-def refusals(output: str) -> str:
-    """What Ansible called an error, and nothing of the results around it."""
-    lines = [line.strip() for line in output.splitlines()]
-    return "\n".join(line[:1500] for line in lines if line.startswith(("[ERROR]", "msg:", "lab:")))[-6000:]
-
-
-def unchanged(lab: Lab, recap: dict[str, dict[str, int]]) -> bool:
-    return {host.name: recap[host.name]["changed"] for host in lab.hosts} == {host.name: 0 for host in lab.hosts}
+    return recap(done.stdout)
 
 
 def test_from_nothing(lab: Lab) -> None:

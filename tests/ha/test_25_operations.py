@@ -7,42 +7,14 @@ What a switchover costs those who work meanwhile is measured by the experiment `
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
-import sys
 import typing as t
-from pathlib import Path
 
 from labtools import Host, Lab, wait_until
-from test_10_site import refusals, unchanged
-from test_30_scale import recap
+from operating import LOCK, begin, end, operate, recap, refusals, slay, unchanged
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = "/var/lib/dedicated/lock/operation.json"
 RECORD = {"ANSIBLE_CALLBACKS_ENABLED": "dedicated.odoo.evidence", "DEDICATED_EVIDENCE": "required"}
-
-
-def begin(lab: Lab, playbook: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
-    """One of our playbooks, as an operator runs it, in a process group of its own."""
-    argv = [sys.executable, str(ROOT / "tools" / "lab"), "run", playbook, *arguments]
-    env = {**os.environ, "LAB": lab.name, "DEDICATED_EVIDENCE_DIR": str(lab.build / "evidence"), **env}
-    log = (lab.build / f"{playbook}.log").open("w")
-    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-
-def end(lab: Lab, playbook: str, process: subprocess.Popen[str], seconds: float = 600) -> str:
-    process.wait(seconds)
-    return (lab.build / f"{playbook}.log").read_text()
-
-
-def operate(lab: Lab, playbook: str, *arguments: str, fails: bool = False, **env: str) -> str:
-    process = begin(lab, playbook, *arguments, **env)
-    output = end(lab, playbook, process)
-    assert (process.returncode != 0) == fails, refusals(output) or output[-3000:]
-    return output
 
 
 def refused(lab: Lab, code: str, *arguments: str) -> str:
@@ -144,9 +116,7 @@ def test_a_run_that_is_killed_in_the_pause_leaves_nothing_paused(lab: Lab) -> No
     pools = lab.of("odoo")
     wait_until("one is paused", lambda: any(paused(host) for host in pools) or process.poll() is not None, 120, 0.1)
     assert process.poll() is None, end(lab, "switchover", process)[-3000:]
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    slay(process)
     # The deadline of a pause is 20 s.
     wait_until("none is paused", lambda: not any(paused(host) for host in pools), 40, 1)
     assert lab.answers()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import typing as t
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from labtools import Host, Lab, run, wait_until
-from test_10_site import converge, refusals, unchanged
+from operating import recap, refusals, unchanged
+from test_10_site import converge
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("postgres", "redis", "odoo", "edge")
@@ -42,11 +42,6 @@ def tool(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     log.mkdir(exist_ok=True)
     (log / f"{len(list(log.iterdir())):02}.log").write_text(done.stdout + done.stderr)
     return done
-
-
-def recap(output: str) -> dict[str, dict[str, int]]:
-    found = re.findall(r"^(\S+)\s+: (ok=.*)$", output, re.MULTILINE)
-    return {host: {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for host, line in found}
 
 
 def retired(lab: Lab, host: Host) -> dict[str, dict[str, int]]:

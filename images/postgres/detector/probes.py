@@ -63,13 +63,15 @@ def judged(exc: Exception) -> Finding:
 
 
 def ask_rest(address: plan.Address, context: ssl.SSLContext, seconds: float) -> Finding:
-    """Any answer to a request over TLS."""
+    """Any answer to a question that Patroni puts to PostgreSQL first: it answers at once that the server is down or
+    starting, and not at all while that hangs.
+    """
     deadline = Deadline(seconds)
     with socket.create_connection(address, timeout=deadline.left()) as plain:
         plain.settimeout(deadline.left())
         with context.wrap_socket(plain, server_hostname=address[0]) as talk:
             talk.settimeout(deadline.left())
-            talk.sendall(f"GET /liveness HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode())
+            talk.sendall(f"GET /primary HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode())
             talk.settimeout(deadline.left())
             answer = talk.recv(4096)
             if not answer:
