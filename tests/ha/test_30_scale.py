@@ -45,7 +45,7 @@ def tool(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def retired(lab: Lab, host: Host) -> dict[str, dict[str, int]]:
-    done = tool(lab, "retire", host.name, "--extra-vars", "retire_reason=proof")
+    done = tool(lab, "retire", host.name, "--extra-vars", "reason=proof")
     assert done.returncode == 0, refusals(done.stdout + done.stderr)
     assert f"{host.name} is retired" in done.stdout
     return recap(done.stdout)
