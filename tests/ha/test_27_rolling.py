@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import socket
+import time
 
 import pytest
 from labtools import Host, Lab, wait_until
@@ -182,3 +185,28 @@ def test_a_member_is_made_anew(lab: Lab) -> None:
     operate(lab, "reinit_member", *REASON, "-e", f"member={member}", "-e", "reinit_force=true")
     assert host.out("stat --format %W /var/lib/dedicated/postgres/data/17/PG_VERSION") != born
     assert [member, "streaming"] in lab.leader().sql("SELECT application_name, state FROM pg_stat_replication")
+
+
+def test_a_client_that_was_left_behind_is_told(lab: Lab) -> None:
+    """keepalived stands still, another edge takes the address for a moment, and somebody connects to that one."""
+    [name] = holders(lab)
+    holder = next(host for host in lab.of("edge") if host.name == name)
+    holder.run(["pkill", "-STOP", "keepalived"])
+    try:
+        wait_until("another edge has it, too", lambda: len(holders(lab)) == 2, 20)
+        # It announces itself at once; who asks again is sent to it.
+        time.sleep(1)
+        with lab.context().wrap_socket(
+            socket.create_connection((lab.front, 443), timeout=10), server_hostname=lab.domain
+        ) as client:
+            holder.run(["pkill", "-CONT", "keepalived"])
+            wait_until("one edge has it", lambda: len(holders(lab)) == 1, 20)
+            time.sleep(2)
+            client.settimeout(15)
+            # A connection that lives answers; one that was left behind is reset. Neither is silent.
+            with contextlib.suppress(ConnectionResetError):
+                client.sendall(f"HEAD /web/login HTTP/1.1\r\nHost: {lab.domain}\r\nConnection: close\r\n\r\n".encode())
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        holder.run(["pkill", "-CONT", "keepalived"])
+    assert lab.answers()
