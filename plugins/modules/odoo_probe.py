@@ -98,11 +98,11 @@ outage_seconds:
   description: The longest time from the end of one good attempt to the end of the next.
   returned: success with O(seconds)
   type: float
-attempts:
+tries:
   description: How often it was tried.
   returned: success with O(seconds)
   type: int
-failed:
+tries_failed:
   description: How often it failed.
   returned: success with O(seconds)
   type: int

@@ -45,10 +45,11 @@ class Noticed:
     errors: tuple[str, ...] = ()
 
     def as_result(self) -> dict[str, t.Any]:
+        """For a module's result, in which Ansible has its own ``attempts`` and ``failed``."""
         return {
             "outage_seconds": round(self.outage, 3),
-            "attempts": self.attempts,
-            "failed": self.failed,
+            "tries": self.attempts,
+            "tries_failed": self.failed,
             "usual_seconds": None if self.usual is None else round(self.usual, 3),
             "longest_seconds": round(self.longest, 3),
             "back": self.back,
