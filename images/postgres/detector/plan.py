@@ -30,7 +30,7 @@ Silence (``Watch``): every kind of probe has failed since the last sign of life,
 A probe that could not ask (a file missing, no free descriptor) is not a failure of the leader, and a probe that took
 much longer than its own deadline shows that this process stood still: both mean that nothing is known.
 A leader whose PostgreSQL hangs is silent although its Patroni runs, since Patroni is asked what it asks PostgreSQL. One
-whose PostgreSQL is down or starting is not silent: bringing it back, or giving up, is Patroni's (primary_start_timeout).
+whose PostgreSQL is down or starting is not silent: to bring it back or give up is Patroni's (primary_start_timeout).
 """
 
 from __future__ import annotations
