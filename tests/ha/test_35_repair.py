@@ -17,7 +17,9 @@ REASON = ("-e", "reason=proof")
 
 
 def whole(lab: Lab) -> bool:
-    """All standbys stream, and one of them is synchronous."""
+    """All members run, all standbys stream, and one of them is synchronous."""
+    if not all(host.healthy() for host in lab.of("postgres")):
+        return False
     rows = lab.leader().sql("SELECT state, sync_state FROM pg_stat_replication WHERE application_name ~ '^node'")
     return [row[0] for row in rows] == ["streaming"] * (len(lab.of("postgres")) - 1) and "sync" in {
         row[1] for row in rows
