@@ -182,7 +182,7 @@ def test_a_leader_is_refused(wider: Lab, spare: Host) -> None:
         hand_over(wider, spare)
         said = refused(wider, spare.name)
         assert "postgres-leader" in said
-        assert f"--leader {spare.name} --candidate" in said
+        assert f"dedicated.odoo.switchover -e reason=… -e expect={spare.name}" in said
         hand_over(wider, former)
     finally:
         wider.leader().inside("postgres", [*edit, "synchronous_node_count=null"])

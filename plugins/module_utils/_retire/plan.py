@@ -25,7 +25,7 @@ from .._inventory import plan as inventory
 # Who serves leaves first, who decides leaves last.
 ORDER = ("edge", "odoo", "redis", "postgres", "etcd")
 ASYNCHRONOUS = "off"
-SWITCHOVER = "docker exec -it postgres patronictl -c /etc/patroni/patroni.yml switchover"
+SWITCHOVER = "ansible-playbook dedicated.odoo.switchover -e reason=…"
 AGAIN = "then run this again"
 
 
@@ -336,8 +336,7 @@ def _postgres(wish: Wish, look: Look) -> t.Iterator[Refuse]:
             wish.host,
             "postgres-leader",
             f"it leads PostgreSQL; {len(heirs)} member(s) could take over ({', '.join(heirs)})",
-            f"Move the lead first: {SWITCHOVER} --leader {wish.host} --candidate {heirs[0] if heirs else '<member>'}"
-            f"; {AGAIN}.",
+            f"Move the lead first: {SWITCHOVER} -e expect={wish.host}; {AGAIN}.",
         )
         return
     if seen.reasons:

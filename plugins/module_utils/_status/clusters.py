@@ -16,6 +16,7 @@ from .look import (
     ETCD,
     NOTE,
     PATRONICTL,
+    PLAYBOOK,
     POSTGRES,
     REDIS,
     SITE,
@@ -149,7 +150,8 @@ def _patroni(look: Look) -> Findings:
             "",
             "no member leads",
             "nothing can be written: requests wait, then fail",
-            f"see that etcd is well; then on {first}: {PATRONICTL} list; docker logs --tail 50 postgres",
+            f"see that etcd is well; then on {first}: {PATRONICTL} list; docker logs --tail 50 postgres; if nobody is"
+            f" elected: {PLAYBOOK}.failover -e reason=… --check",
         )
     elif members[leader].get("state") != "running":
         yield Finding(
@@ -188,8 +190,10 @@ def _patroni(look: Look) -> Findings:
 
 
 def _standby(look: Look, name: str, one: t.Mapping[str, t.Any], leader: t.Mapping[str, t.Any], first: str) -> Findings:
-    scope = look.best(POSTGRES).get("scope")
-    reinit = f"{logs(name, 'postgres')}; if it does not come back: {PATRONICTL} reinit {scope} {name}"
+    reinit = (
+        f"{logs(name, 'postgres')}; if it does not come back:"
+        f" {PLAYBOOK}.reinit_member -e member={name} -e reason=… --check"
+    )
     lag = number(one.get("lag"))
     if one.get("state") != "streaming":
         yield Finding(
@@ -239,7 +243,7 @@ def _patroni_modes(
             leader or "",
             "Patroni is paused",
             "it does not fail over",
-            f"unless somebody works on it now, on {leader or first}: {PATRONICTL} resume",
+            f"by whom and until when: {PLAYBOOK}.maintenance -e state=resumed --check; without --check it ends",
         )
     standbys = [one for one in members.values() if one.get("name") != leader]
     if mode in ("on", "quorum") and len(look.members[POSTGRES]) > 1 and leader and not views.sync_standbys(view):

@@ -37,7 +37,8 @@ NOTHING_THERE = (1, 2, 3)
 
 PATRONICTL = "docker exec -it postgres patronictl -c /etc/patroni/patroni.yml"
 PGBOUNCER = "docker exec pgbouncer psql -h /run/dedicated/router -p 6432 -U pgbouncer pgbouncer -c"
-SITE = "ansible-playbook dedicated.odoo.site"
+PLAYBOOK = "ansible-playbook dedicated.odoo"
+SITE = f"{PLAYBOOK}.site"
 
 
 @dataclasses.dataclass(frozen=True)
