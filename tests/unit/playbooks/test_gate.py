@@ -24,7 +24,7 @@ SILENT: dict[str, t.Any] = {"unreachable": True, "msg": "Connection refused"}
 BROKEN: dict[str, t.Any] = {"failed": True, "msg": "sudo: a password is required"}
 
 
-def gate(place: Path, answers: dict[str, t.Any], **given: t.Any) -> tuple[int, str]:
+def gate(place: Path, answers: dict[str, t.Any], *arguments: str, **given: t.Any) -> tuple[int, str]:
     tasks = []
     for task in yaml.safe_load(GATE.read_text(encoding="utf-8")):
         if task.get("register") == "__gate":
@@ -51,7 +51,13 @@ def gate(place: Path, answers: dict[str, t.Any], **given: t.Any) -> tuple[int, s
         "ANSIBLE_NOCOLOR": "1",
     }
     done = subprocess.run(
-        [*argv, "play.yml"], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=120
+        [*argv, *arguments, "play.yml"],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
@@ -90,4 +96,11 @@ def test_who_is_refused(tmp_path: Path, answers: dict[str, t.Any], given: dict[s
     assert code != 0
     assert words in said
     assert "nothing was changed" in said
+    assert "PRESENT" not in said
+
+
+def test_a_part_of_the_hosts_is_refused(tmp_path: Path) -> None:
+    code, said = gate(tmp_path, {"n1": OURS, "n2": OURS, "n3": OURS}, "--limit", "n1")
+    assert code != 0
+    assert "limited: n2, n3 would not take part; nothing was changed" in said
     assert "PRESENT" not in said
