@@ -489,6 +489,24 @@ EXPERIMENTS = [
         also=no_transaction_failed, fast=True,
     ),
     Experiment(
+        "restart-cluster", "operation", "restart_cluster.yml: PostgreSQL on every member, the leader last",
+        Promise(write_gap=SWITCHOVER, write_gap_p95=SWITCHOVER, broken=0, turned_away=0, leader="moves"),
+        lambda scene, hosts: scene.operate("restart_cluster", "-e", "reason=experiment"),
+        also=no_transaction_failed,
+    ),
+    Experiment(
+        "redis-failover", "operation", "redis_failover.yml: planned, writes are held back for a moment",
+        Promise(write_gap=1, redis_gap=3, broken=0, turned_away=0, leader="stays"),
+        lambda scene, hosts: scene.operate("redis_failover", "-e", "reason=experiment"),
+        also=no_transaction_failed,
+    ),
+    Experiment(
+        "edge-failover", "operation", "edge_failover.yml: new connections are held back for a moment",
+        Promise(write_gap=1, broken=0, turned_away=0, leader="stays"),
+        lambda scene, hosts: scene.operate("edge_failover", "-e", "reason=experiment"),
+        address_holder, also=no_transaction_failed,
+    ),
+    Experiment(
         "switchover-raw", "operation", "patronictl switchover through the same router: what switchover.yml is beside",
         Promise(broken=None, leader="moves"),
         lambda scene, hosts: scene.switch_over(),
