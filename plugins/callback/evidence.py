@@ -24,8 +24,8 @@ description:
   - Values under names like C(password) are left out, and values of variables with such names are masked wherever they
     would show.
   - A run that is cut off leaves a record of its start without one of its end.
-  - Not recorded are the playbooks C(keep_evidence) and C(verify_evidence), and runs against an inventory without
-    C(dedicated_cluster).
+  - Not recorded are the playbooks C(keep_evidence), C(verify_evidence) and C(status), and runs against an inventory
+    without C(dedicated_cluster).
 requirements:
   - enable in configuration, see the example
 options:
@@ -101,8 +101,8 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import io
 OURS = "dedicated.odoo."
 COLLECTION = pathlib.Path(__file__).parents[2]
 KEEP = COLLECTION / "playbooks" / "keep_evidence.yml"
-# Whoever looks at the record does not add to it.
-ABOUT_THE_RECORD = (KEEP, KEEP.with_name("verify_evidence.yml"))
+# Whoever only looks, or sends the record, does not add to it.
+NO_OPERATIONS = (KEEP, KEEP.with_name("verify_evidence.yml"), KEEP.with_name("status.yml"))
 NOT_RECORDED = 4
 # Ansible's own variables, which hold all others once more.
 MAGIC = ("hostvars", "vars", "groups")
@@ -213,8 +213,8 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: t.Any) -> None:
         first, self._play = self._play is None, play
-        about_the_record = any(os.path.realpath(self._playbook) == os.path.realpath(one) for one in ABOUT_THE_RECORD)
-        if first and self.get_option("mode") != "off" and not about_the_record:
+        no_operation = any(os.path.realpath(self._playbook) == os.path.realpath(one) for one in NO_OPERATIONS)
+        if first and self.get_option("mode") != "off" and not no_operation:
             self._guarded(lambda: self._begin(play))
         self._recorded(lambda run: run.play(play.get_name()))
 

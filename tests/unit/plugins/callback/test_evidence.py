@@ -288,7 +288,7 @@ def test_what_is_not_one_cluster_of_ours_is_not_recorded(
     assert len(site.screen.errors) == errors
 
 
-@pytest.mark.parametrize("playbook", evidence.ABOUT_THE_RECORD, ids=lambda path: path.name)
+@pytest.mark.parametrize("playbook", evidence.NO_OPERATIONS, ids=lambda path: path.name)
 def test_looking_at_the_record_does_not_add_to_it(site: Site, playbook: pathlib.Path) -> None:
     assert playbook.is_file()
     site.callback.v2_playbook_on_start(types.SimpleNamespace(_file_name=str(playbook)))
