@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        for name in ("chain", "records"):
+        for name in ("chain", "cluster", "records"):
             if self._task.args.get(name) is not None:
                 return {**result, "failed": True, "msg": f"'{name}' is set by this action itself. Leave it out."}
         given = self._task.args.get("facts")
@@ -82,6 +82,8 @@ class ActionModule(ActionBase):
             how = f"add {NAME} to callbacks_enabled in ansible.cfg"
             return {**nothing, "msg": "No record.", "warnings": [f"Nothing is recorded on this controller: {how}."]}
         answer = self._visit(own.chain, ())
+        if answer.get("stranger"):
+            return answer
         lines = plan.missing(own, self._head(answer), str(self._vars.get("inventory_hostname", "this host")))
         if isinstance(lines, Refuse):
             raise Refused(lines)
@@ -102,9 +104,11 @@ class ActionModule(ActionBase):
         return plan.Head(str(head["chain"]), int(head["seq"]), str(head["hash"])) if head else None
 
     def _visit(self, chain: str, lines: t.Sequence[str]) -> dict[str, t.Any]:
-        arguments: dict[str, t.Any] = {"chain": chain, "records": list(lines)}
-        if self._task.args.get("directory") is not None:
-            arguments["directory"] = self._task.args["directory"]
+        cluster = str(self._templar.template(self._vars.get("dedicated_cluster")))
+        arguments: dict[str, t.Any] = {"chain": chain, "cluster": cluster, "records": list(lines)}
+        for name in ("directory", "cluster_file"):
+            if self._task.args.get(name) is not None:
+                arguments[name] = self._task.args[name]
         answer: dict[str, t.Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._vars)
         answer.pop("invocation", None)
         if answer.get("failed") or answer.get("unreachable"):

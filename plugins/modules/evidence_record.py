@@ -35,6 +35,15 @@ options:
   chain:
     description: The chain that O(records) belong to. Set by the action itself.
     type: str
+  cluster:
+    description: The cluster that the record is about. A host that belongs to another one, or to none yet, keeps nothing
+      of it. Set by the action itself.
+    type: str
+    default: ""
+  cluster_file:
+    description: File on the host that names its cluster.
+    type: path
+    default: /etc/dedicated/cluster
   records:
     description: Lines of the record, in their order. Set by the action itself.
     type: list
@@ -78,6 +87,10 @@ chain:
   description: The chain that was kept. Empty when this controller has no record of the cluster.
   returned: success, without O(facts)
   type: str
+stranger:
+  description: Whether the host keeps nothing, because it does not belong to this cluster, or not yet.
+  returned: when it is so
+  type: bool
 added:
   description: How many records the host lacked. In check mode, how many it lacks.
   returned: success, without O(facts)
@@ -113,15 +126,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import (
     DedicatedError,
 )
-from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import service
-from ansible_collections.dedicated.odoo.plugins.module_utils._evidence.io import (
-    FileStore,
-)
+from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import io, service
 
 ARGUMENTS: dict[str, t.Any] = {
     "facts": {"type": "dict"},
     "directory": {"type": "path", "default": "/var/lib/dedicated/evidence"},
     "chain": {"type": "str"},
+    "cluster": {"type": "str", "default": ""},
+    "cluster_file": {"type": "path", "default": "/etc/dedicated/cluster"},
     # No secret, but the host's journal need not repeat the record.
     "records": {"type": "list", "elements": "str", "no_log": True},
 }
@@ -133,9 +145,14 @@ def main() -> None:
     chain = params["chain"]
     if not chain:
         module.fail_json(msg="This module is the host's half of the action dedicated.odoo.evidence_record; use that.")
+    belongs = io.cluster_of_host(params["cluster_file"])
+    if belongs != params["cluster"]:
+        why = f"it belongs to cluster {belongs}" if belongs else "it belongs to no cluster yet"
+        msg = f"Nothing is kept here: {why}."
+        module.exit_json(changed=False, chain=chain, added=0, head={}, stranger=True, msg=msg)
     try:
         path = service.host_path(params["directory"], chain)
-        head, added = service.keep(FileStore(path), params["records"] or [], path, module.check_mode)
+        head, added = service.keep(io.FileStore(path), params["records"] or [], path, module.check_mode)
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)
     module.exit_json(changed=False, chain=chain, added=added, head=head.as_result() if head else {})

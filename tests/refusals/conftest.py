@@ -139,6 +139,7 @@ class Case:
     def play(self, *arguments: str, password: Path | None = None) -> Result:
         """site.yml on this inventory."""
         environment = os.environ | {
+            "DEDICATED_EVIDENCE_DIR": str(self.inventory.parent / "evidence"),
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(password or self.password),
             "ANSIBLE_NOCOLOR": "1",

@@ -123,6 +123,15 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def cluster_of_host(path: str) -> str:
+    """The cluster that this host belongs to; empty when it belongs to none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
 def copies(path: str) -> list[str]:
     """The files of a record: one that is named, or all *.jsonl in a directory. None when there is nothing."""
     try:

@@ -144,7 +144,7 @@ def test_a_leader_may_not(tmp_path: Path) -> None:
     seen["postgres"]["leader"] = "n4"
     result = judge(tmp_path, "n4", seen)
     assert (result["failed"], result["code"], result["plan"]) == (True, "postgres-leader", [])
-    assert "patronictl" in result["refusals"][0]["do"]
+    assert "dedicated.odoo.switchover" in result["refusals"][0]["do"]
 
 
 def test_nobody_was_asked_is_no_health(tmp_path: Path) -> None:

@@ -397,8 +397,10 @@ class Real:
             "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False,
             "dedicated_cluster": "acme", "scratch": str(root), "odoo_admin_password": f"{CANARY}-plain-password",
             "plain_word": f"{CANARY}-word", "__evidence_directory": str(root / "kept-{{ inventory_hostname }}"),
+            "__evidence_cluster_file": str(root / "cluster"),
         }  # fmt: skip
         (root / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": shared, "hosts": {"n1": {}, "n2": {}}}}))
+        (root / "cluster").write_text("acme\n")
         (root / "play.yml").write_text(PLAYBOOK)
         (root / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = dedicated.odoo.evidence\n")
         self.done = self("play.yml", "--diff", "-e", f"more={CANARY}-extra")

@@ -47,6 +47,21 @@ def test_records_are_added_once_and_never_a_change(capsys: pytest.CaptureFixture
     assert (tmp_path / "e" / f"{CHAIN}.jsonl").read_text().splitlines() == lines(3)
 
 
+@pytest.mark.parametrize(("marker", "said"), [("globex\n", "cluster globex"), (None, "no cluster yet")])
+def test_a_host_of_another_cluster_keeps_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, marker: str | None, said: str
+) -> None:
+    if marker:
+        (tmp_path / "cluster").write_text(marker)
+    given: dict[str, t.Any] = {"directory": str(tmp_path / "e"), "chain": CHAIN, "records": lines(2)}
+    done = call(capsys, evidence_record, cluster="acme", cluster_file=str(tmp_path / "cluster"), **given)
+    assert (done["stranger"], done["added"], (tmp_path / "e").exists()) == (True, 0, False)
+    assert said in done["msg"]
+    (tmp_path / "cluster").write_text("acme\n")
+    done = call(capsys, evidence_record, cluster="acme", cluster_file=str(tmp_path / "cluster"), **given)
+    assert done["added"] == 2
+
+
 def test_refusals_carry_a_code(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     given: dict[str, t.Any] = {"directory": str(tmp_path)}
     gap = call(capsys, evidence_record, records=lines(3)[2:], chain=CHAIN, **given)
