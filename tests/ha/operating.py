@@ -10,19 +10,19 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import typing as t
 from pathlib import Path
 
 # Appended: that folder has a conftest of its own.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
 
-from labtools import Browser, Lab
+from labtools import Browser, Lab, wait_until
 from verdict import OK, Request
 from web import Bookkeeper, Web, through
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "/var/lib/dedicated/lock/operation.json"
+QUIET = 10  # requests in front of an operation, and after it
 
 
 def changes(output: str) -> list[str]:
@@ -86,9 +86,10 @@ def users(lab: Lab) -> t.Iterator[Web]:
     web.start()
     bookkeeper.start()
     try:
-        time.sleep(4)
+        wait_until("they work", lambda: len(web.asked("front")) >= QUIET, 60)
         yield web
-        time.sleep(4)
+        after = len(web.asked("front"))
+        wait_until("they work on", lambda: len(web.asked("front")) >= after + QUIET, 60)
     finally:
         bookkeeper.finish()
         web.stop()
