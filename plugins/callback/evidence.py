@@ -24,10 +24,13 @@ description:
   - Values under names like C(password) are left out, and values of variables with such names are masked wherever they
     would show.
   - A run that is cut off leaves a record of its start without one of its end.
-  - Not recorded are the playbooks C(keep_evidence), C(verify_evidence) and C(status), and runs against an inventory
-    without C(dedicated_cluster).
+  - With O(signing_key) every record is signed on the controller, so that whoever can write all copies still cannot
+    write another history. A chain that was signed takes no unsigned records.
+  - Not recorded are the playbooks C(keep_evidence), C(verify_evidence), C(status) and C(ready), and runs against an
+    inventory without C(dedicated_cluster).
 requirements:
   - enable in configuration, see the example
+  - cryptography on the controller, for O(signing_key)
 options:
   mode:
     description:
@@ -69,6 +72,26 @@ options:
     ini:
       - section: callback_evidence
         key: keep_on_hosts
+  signing_key:
+    description:
+      - File on the controller with a private Ed25519 key (PEM, PKCS#8), with mode 0600 or 0400. Without it records are
+        not signed.
+      - It never leaves the controller. Other modes, other kinds of keys and a missing passphrase count as a record that
+        cannot be written, see O(mode).
+    type: path
+    env:
+      - name: DEDICATED_EVIDENCE_SIGNING_KEY
+    ini:
+      - section: callback_evidence
+        key: signing_key
+  signing_passphrase_file:
+    description: File on the controller with the passphrase of O(signing_key), when that is encrypted. Same modes.
+    type: path
+    env:
+      - name: DEDICATED_EVIDENCE_SIGNING_PASSPHRASE_FILE
+    ini:
+      - section: callback_evidence
+        key: signing_passphrase_file
 """
 
 EXAMPLES = r"""
@@ -96,13 +119,13 @@ from ansible.template import Templar
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import DedicatedError, Refuse
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.runner import SubprocessRunner
-from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import io, plan, service
+from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import io, plan, service, signing
 
 OURS = "dedicated.odoo."
 COLLECTION = pathlib.Path(__file__).parents[2]
 KEEP = COLLECTION / "playbooks" / "keep_evidence.yml"
 # Whoever only looks, or sends the record, does not add to it.
-NO_OPERATIONS = (KEEP, KEEP.with_name("verify_evidence.yml"), KEEP.with_name("status.yml"))
+NO_OPERATIONS = (KEEP, KEEP.with_name("verify_evidence.yml"), KEEP.with_name("status.yml"), KEEP.with_name("ready.yml"))
 NOT_RECORDED = 4
 # Ansible's own variables, which hold all others once more.
 MAGIC = ("hostvars", "vars", "groups")
@@ -276,7 +299,7 @@ class CallbackModule(CallbackBase):
         try:
             act()
         except Exception as exc:
-            self._lost = exc.msg if isinstance(exc, DedicatedError) else f"{type(exc).__name__}: {exc}"
+            self._lost = _why(exc)
             self._shout(f"This run cannot be recorded: {self._lost}")
             self._stop()
 
@@ -332,13 +355,18 @@ class CallbackModule(CallbackBase):
                 raise DedicatedError(why)
             return  # no cluster of ours
         path = service.controller_path(str(self.get_option("directory")), names.pop())
-        chain = service.Chain(io.FileStore(path), uuid.uuid4().hex, path)
+        chain = service.Chain(io.FileStore(path), uuid.uuid4().hex, path, self._signer())
         chain.check()
         given = [*self._passwords.items(), *(pair for one in variables for pair in one.items() if pair[0] not in MAGIC)]
         secrets = plan.known_secrets(given, _plain)
         self._run = Run(chain, secrets, uuid.uuid4().hex, time.time)
         limited = [host.get_name() for host in inventory.get_hosts(ignore_restrictions=True)]
         self._run.write(plan.STARTED, **self._origin(), hosts=sorted(limited))
+
+    def _signer(self) -> plan.Signer | None:
+        """Raises DedicatedError: with a key that does not work nothing is recorded, rather than unsigned."""
+        path = self.get_option("signing_key")
+        return signing.load(str(path), str(self.get_option("signing_passphrase_file") or "")) if path else None
 
     def _origin(self) -> dict[str, t.Any]:
         """Who, where, what, from which state of the sources."""
@@ -422,6 +450,13 @@ def _plain(value: t.Any) -> t.Any:
         except Exception:
             return None
     return value
+
+
+def _why(exc: Exception) -> str:
+    """In one line, with the stable code where there is one."""
+    if not isinstance(exc, DedicatedError):
+        return f"{type(exc).__name__}: {exc}"
+    return f"{exc.details['code']}: {exc.msg}" if "code" in exc.details else exc.msg
 
 
 def _login() -> str:

@@ -183,6 +183,28 @@ backups:
       description: Each with C(label), C(type), C(start), C(stop) (s since the epoch), C(damaged) and C(bytes).
       type: list
       elements: dict
+rehearsal:
+  description: What the last rehearsal of a restore that passed has measured, as C(rehearse_restore) notes it; empty
+    when there was none.
+  returned: when V(postgres) is among O(layers)
+  type: dict
+rehearsal_begun:
+  description: When the last rehearsal of a restore began, whatever became of it; empty when there was none.
+  returned: when V(postgres) is among O(layers)
+  type: dict
+verification:
+  description: What the last verification of the backups that passed has found, as C(verify_backup) notes it; empty
+    when there was none.
+  returned: when V(postgres) is among O(layers)
+  type: dict
+verification_begun:
+  description: When the last verification of the backups began, whatever became of it; empty when there was none.
+  returned: when V(postgres) is among O(layers)
+  type: dict
+closed:
+  description: Which operation has closed the site, with C(operation), C(place) and C(reason); empty when it is open.
+  returned: always
+  type: dict
 detector:
   description: The failure detector, with C(up), C(suspects), C(removals), C(etcd_errors) and C(decision); where there
     is none, with C(absent).

@@ -15,10 +15,14 @@ description:
   - Reads copies of the record and says of each whether it is whole. Changes nothing, and does not fail because of what
     it finds. RV(ok) tells.
   - "Problems have stable codes: C(bad_json), C(bad_hash), C(broken_link), C(gap), C(reordered), C(duplicate),
-    C(other_chain), C(unfinished_line), C(empty); against O(anchors) also C(differs) and C(truncated)."
+    C(other_chain), C(unfinished_line), C(empty); against O(anchors) also C(differs) and C(truncated); of signatures
+    C(missing_signature), C(unsigned), C(unknown_key) and C(bad_signature)."
   - Any edit, insertion, deletion or reordering shows in a copy alone, save one. Records that were taken off the end
     leave a chain that is whole, and only a longer copy shows it.
   - A copy that is shorter than others is behind, which is no problem, unless it is O(complete).
+  - Whoever can write every copy can write another history with hashes to fit; signatures prevent that. They are checked
+    on the controller, by the library cryptography, from what the host returns; hosts need nothing. A record without
+    one after a signed one is a problem also without O(public_keys).
 options:
   path:
     description: A file on the host, or a directory whose C(*.jsonl) are judged. When there is none, nothing is found
@@ -59,6 +63,19 @@ options:
     description: Whether these copies are the ones that all others come from, so that none may be longer.
     type: bool
     default: false
+  public_keys:
+    description: Public Ed25519 keys (PEM texts) of whoever may sign records; several while a key is replaced, and for
+      what older ones signed. Without them no signature is checked.
+    type: list
+    elements: str
+  require_signature:
+    description: Whether a copy without any signature is a problem. Needs O(public_keys).
+    type: bool
+    default: false
+  signatures:
+    description: Whether to return all signatures for the check on the controller. Set by the action itself.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -84,6 +101,13 @@ EXAMPLES = r"""
   dedicated.odoo.verify_evidence:
     controller: true
   run_once: true
+
+- name: The copies on this host, and who signed them
+  dedicated.odoo.verify_evidence:
+    path: /var/lib/dedicated/evidence
+    public_keys: "{{ evidence_public_keys }}"
+    require_signature: true
+  become: true
 
 - name: A copy against a head that was written down
   dedicated.odoo.verify_evidence:
@@ -119,6 +143,19 @@ copies:
     head:
       description: The last sound record as C(chain), C(seq) and C(hash), or an empty mapping.
       type: dict
+    signed:
+      description: How many records are signed.
+      type: int
+    signed_from:
+      description: Number of the first that is; 0 when none is.
+      type: int
+    signers:
+      description: Names of the keys that signed, the first 16 hexadecimal digits of SHA-256 over a public key's DER.
+      type: list
+      elements: str
+    checked:
+      description: Whether every signature was held against O(public_keys).
+      type: bool
     behind:
       description: By how many records the longest of O(anchors) is ahead.
       type: int
@@ -179,11 +216,14 @@ ARGUMENTS: dict[str, t.Any] = {
     "anchors": {"type": "list", "elements": "dict", "options": ANCHOR, "default": []},
     "where": {"type": "str", "default": ""},
     "complete": {"type": "bool", "default": False},
+    "public_keys": {"type": "list", "elements": "str", "no_log": False},
+    "require_signature": {"type": "bool", "default": False},
+    "signatures": {"type": "bool", "default": False},
 }
 
 
 RULES: dict[str, t.Any] = {
-    "required_if": [("controller", False, ["path"])],
+    "required_if": [("controller", False, ["path"]), ("require_signature", True, ["public_keys"])],
     "mutually_exclusive": [("path", "controller")],
 }
 
@@ -198,8 +238,16 @@ def main() -> None:
     params = module.params
     if params["controller"]:
         module.fail_json(msg="The controller's copy is judged by the action dedicated.odoo.verify_evidence; use that.")
+    anchors = anchors_of(params["anchors"])
     try:
-        found = service.verify(params["path"], anchors_of(params["anchors"]), params["complete"], params["where"])
+        found = service.verify(
+            params["path"],
+            anchors,
+            params["complete"],
+            params["where"],
+            params["require_signature"],
+            params["signatures"],
+        )
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)
     module.exit_json(changed=False, **found)

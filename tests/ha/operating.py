@@ -16,7 +16,7 @@ from pathlib import Path
 # Appended: that folder has a conftest of its own.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
 
-from labtools import Browser, Lab, wait_until
+from labtools import Browser, Host, Lab, wait_until
 from verdict import OK, Request
 from web import Bookkeeper, Web, through
 
@@ -76,6 +76,22 @@ def slay(process: subprocess.Popen[str]) -> None:
 def recap(output: str) -> dict[str, dict[str, int]]:
     found = re.findall(r"^(\S+)\s+: (ok=.*)$", output, re.MULTILINE)
     return {host: {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for host, line in found}
+
+
+def now(host: Host) -> str:
+    """PostgreSQL's clock, as a target of a restore."""
+    return host.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'")[0][0]
+
+
+def archive(leader: Host) -> None:
+    """What was committed until now is in the repository.
+
+    One byte back: with nothing written since the last switch, PostgreSQL answers with the beginning of a segment that
+    nobody has filled, whose archiving would be waited for in vain.
+    """
+    segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")[0][0]
+    there = f"SELECT coalesce(last_archived_wal >= '{segment}', false) FROM pg_stat_archiver"
+    wait_until(f"{segment} is archived", lambda: leader.sql(there) == [["t"]], 120)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""site.yml on three hosts: from nothing, again, as a check, and with a change that restarts every member of a cluster.
+"""site.yml on three hosts: from nothing, again, and with a change that restarts every member of a cluster.
 
 The tests belong together and run in this order. `tools/lab up` has made the lab that LAB names.
 """
@@ -48,10 +48,6 @@ def test_from_nothing(lab: Lab) -> None:
 
 def test_again_changes_nothing(lab: Lab) -> None:
     assert unchanged(lab, converge(lab))
-
-
-def test_a_check_finds_nothing(lab: Lab) -> None:
-    assert unchanged(lab, converge(lab, "--check", "--diff"))
 
 
 class Watch(threading.Thread):
@@ -130,21 +126,6 @@ def test_a_member_that_is_ill_stops_the_turns(lab: Lab) -> None:
     finally:
         run(["docker", "exec", ill.container, "docker", "start", "etcd"])
     converge(lab, "--tags", "etcd")
-
-
-def test_a_member_that_lost_its_data_is_replaced(lab: Lab) -> None:
-    """A run is all it takes; the others and the database do not notice."""
-    lost, others = lab.of("etcd")[1], [host for host in lab.of("etcd") if host != lab.of("etcd")[1]]
-    members = ["etcdctl", "member", "list", "--write-out", "json"]
-    before = {one["name"]: one["ID"] for one in json.loads(others[0].inside("etcd", members).stdout)["members"]}
-    born = {host.name: started(host, "etcd") for host in others}
-    lost.run("docker stop etcd && rm -rf /var/lib/dedicated/etcd/data")
-    converge(lab, "--tags", "etcd")
-    after = {one["name"]: one["ID"] for one in json.loads(lost.inside("etcd", members).stdout)["members"]}
-    assert set(after) == set(before)
-    assert {name for name in after if after[name] != before[name]} == {lost.name}
-    assert {host.name: started(host, "etcd") for host in others} == born
-    assert unchanged(lab, converge(lab, "--tags", "etcd"))
 
 
 def test_etcd_lets_nobody_in_without_a_password(lab: Lab) -> None:

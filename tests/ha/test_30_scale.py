@@ -162,6 +162,10 @@ def test_again_changes_nothing(wider: Lab) -> None:
     assert unchanged(wider, converge(wider))
 
 
+def test_a_check_finds_nothing(wider: Lab) -> None:
+    assert unchanged(wider, converge(wider, "--check", "--diff"))
+
+
 def test_who_must_stay_is_refused(wider: Lab, spare: Host) -> None:
     said = refused(wider, wider.of("etcd")[0].name)
     assert "even-etcd" in said

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What does not heal by itself: a machine that is lost for good, and a leader that nobody may replace."""
+"""What does not heal by itself: data that is gone, a machine that is lost, and a leader that nobody may replace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 
 from labtools import Lab, wait_until
 from operating import ROOT, operate, recap, refusals, unchanged, users
-from test_10_site import converge
+from test_10_site import converge, started
 
 REASON = ("-e", "reason=proof")
 
@@ -24,6 +24,21 @@ def whole(lab: Lab) -> bool:
     return [row[0] for row in rows] == ["streaming"] * (len(lab.of("postgres")) - 1) and "sync" in {
         row[1] for row in rows
     }
+
+
+def test_an_etcd_member_that_lost_its_data_is_replaced(lab: Lab) -> None:
+    """A run is all it takes; the others and the database do not notice."""
+    lost, others = lab.of("etcd")[1], [host for host in lab.of("etcd") if host != lab.of("etcd")[1]]
+    members = ["etcdctl", "member", "list", "--write-out", "json"]
+    before = {one["name"]: one["ID"] for one in json.loads(others[0].inside("etcd", members).stdout)["members"]}
+    born = {host.name: started(host, "etcd") for host in others}
+    lost.run("docker stop etcd && rm -rf /var/lib/dedicated/etcd/data")
+    converge(lab, "--tags", "etcd")
+    after = {one["name"]: one["ID"] for one in json.loads(lost.inside("etcd", members).stdout)["members"]}
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} == {lost.name}
+    assert {host.name: started(host, "etcd") for host in others} == born
+    assert unchanged(lab, converge(lab, "--tags", "etcd"))
 
 
 def test_a_lost_machine_is_replaced_by_an_empty_one(lab: Lab) -> None:

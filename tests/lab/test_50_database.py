@@ -180,7 +180,7 @@ def test_etcd_wants_a_certificate(lab: Lab) -> None:
 def test_wal_arrives_in_the_archive(leader: Host) -> None:
     before = leader.sql("SELECT archived_count, failed_count FROM pg_stat_archiver")[0]
     leader.sql("SELECT pg_create_restore_point('proof')")
-    segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0]
+    segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")[0][0]
 
     def archived() -> bool:
         return leader.sql(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver") == [["t"]]

@@ -56,7 +56,7 @@ def test_the_firewall_was_there_before_the_services(node: Host) -> None:
 def test_archiving_goes_on_after_the_boot(lab: Lab) -> None:
     leader = lab.leader()
     leader.sql("SELECT pg_create_restore_point('proof')")
-    segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0]
+    segment = leader.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")[0][0]
     wait_until(
         f"{segment} is archived",
         lambda: leader.sql(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver") == [["t"]],

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""etcd v3 over its JSON gateway: one snapshot, one vote under a lease, one guarded removal. Standard library only."""
+"""etcd v3 over its JSON gateway: one snapshot, one vote under a lease, one guarded act. Standard library only."""
 
 from __future__ import annotations
 
@@ -157,9 +157,16 @@ def _under(prefix: str) -> dict[str, t.Any]:
     return {"request_range": {"key": _b64(prefix), "range_end": _b64(end)}}
 
 
+def _entry(kv: t.Mapping[str, t.Any]) -> plan.Entry:
+    # The gateway leaves out what is empty or zero.
+    return plan.Entry(
+        _text(kv.get("value", "")), int(kv["mod_revision"]), int(kv["create_revision"]), int(kv.get("lease", 0))
+    )
+
+
 def _entries(response: t.Mapping[str, t.Any]) -> dict[str, plan.Entry]:
     found = response.get("response_range", {}).get("kvs", [])
-    return {_text(kv["key"]): plan.Entry(_text(kv.get("value", "")), int(kv["mod_revision"])) for kv in found}
+    return {_text(kv["key"]): _entry(kv) for kv in found}
 
 
 def _below(prefix: str, entries: t.Mapping[str, plan.Entry]) -> dict[str, plan.Entry]:
@@ -172,10 +179,16 @@ def _compare(guard: plan.Guard) -> dict[str, t.Any]:
         return {**base, "target": "CREATE", "create_revision": "0"}
     if guard.kind == plan.VALUE:
         return {**base, "target": "VALUE", "value": _b64(guard.value)}
-    # Revision 0 would be true of a key that does not exist.
+    # Lease 0 and revision 0 would be true of a key that does not exist.
+    if guard.kind == plan.LEASE and guard.lease > 0:
+        return {**base, "target": "LEASE", "lease": str(guard.lease)}
     if guard.kind != plan.REVISION or guard.revision <= 0:
         raise ValueError(f"this guards nothing: {guard}")
     return {**base, "target": "MOD", "mod_revision": str(guard.revision)}
+
+
+def _put(key: str, value: str, lease: str) -> dict[str, t.Any]:
+    return {"key": _b64(key), "value": _b64(value), "lease": lease}
 
 
 def _complaint(answer: bytes) -> tuple[int, str]:
@@ -209,7 +222,7 @@ def _result(status: int, answer: bytes) -> dict[str, t.Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Of a removal. ``why``: which comparisons did not hold."""
+    """Of an act. ``why``: which comparisons did not hold."""
 
     done: bool
     revision: int
@@ -353,23 +366,24 @@ class Etcd:
 
     def put(self, key: str, value: str, lease: str) -> int:
         """The revision under which the key now stands."""
-        answer = self.call("/v3/kv/put", {"key": _b64(key), "value": _b64(value), "lease": lease})
+        answer = self.call("/v3/kv/put", _put(key, value, lease))
         try:
             return int(answer["header"]["revision"])
         except (KeyError, TypeError, ValueError) as exc:
             raise EtcdError(f"put: unexpected answer: {answer}") from exc
 
-    def remove(self, removal: plan.Removal, hold: str, lease: str) -> Outcome:
+    def carry_out(self, act: plan.Act, hold: str, lease: str) -> Outcome:
         """The guarded transaction. Raises Unsure when it may have happened."""
+        puts = [_put(put.key, put.value, str(put.lease)) for put in act.puts]
         answer = self.call(
             "/v3/kv/txn",
             {
-                "compare": [_compare(guard) for guard in removal.guards],
+                "compare": [_compare(guard) for guard in act.guards],
                 "success": [
-                    {"request_delete_range": {"key": _b64(removal.delete)}},
-                    {"request_put": {"key": _b64(removal.hold), "value": _b64(hold), "lease": lease}},
+                    *([{"request_delete_range": {"key": _b64(act.delete)}}] if act.delete else []),
+                    *({"request_put": put} for put in (*puts, _put(act.hold, hold, lease))),
                 ],
-                "failure": [_one(guard.key) for guard in removal.guards],
+                "failure": [_one(guard.key) for guard in act.guards],
             },
             once=True,
         )
@@ -379,8 +393,8 @@ class Etcd:
                 return Outcome(True, revision)
             found = [_entries(response) for response in answer["responses"]]
         except (KeyError, AttributeError, TypeError, ValueError) as exc:
-            raise Unsure(f"removal: unexpected answer: {answer}") from exc
-        pairs = zip(removal.guards, found, strict=False)
+            raise Unsure(f"{act.code}: unexpected answer: {answer}") from exc
+        pairs = zip(act.guards, found, strict=False)
         why = [problem for guard, entries in pairs if (problem := guard.why_not(entries.get(guard.key))) is not None]
         return Outcome(False, revision, tuple(why) or ("etcd says that a comparison did not hold",))
 

@@ -30,7 +30,7 @@ class Metrics:
         self._suspects = False
         self._silence = 0.0
         self._votes = 0
-        self._removals = 0
+        self._acts = {plan.REMOVE: 0, plan.HAND_OVER: 0}
         self._etcd_errors = 0
         self._refusals = dict.fromkeys(plan.REFUSALS, 0)
         self._code: str | None = None
@@ -51,9 +51,9 @@ class Metrics:
         with self._lock:
             self._refusals[code] += 1
 
-    def removed(self) -> None:
+    def acted(self, code: str) -> None:
         with self._lock:
-            self._removals += 1
+            self._acts[code] += 1
 
     def etcd_error(self) -> None:
         with self._lock:
@@ -79,7 +79,18 @@ class Metrics:
                     "silence_seconds", "gauge", "Seconds without a sign of life.", [({}, round(self._silence, 3))]
                 ),
                 *_family("votes", "gauge", "Members that hold the present leader for dead.", [({}, self._votes)]),
-                *_family("removals_total", "counter", "Leader keys removed by this member.", [({}, self._removals)]),
+                *_family(
+                    "removals_total",
+                    "counter",
+                    "Leader keys removed by this member.",
+                    [({}, self._acts[plan.REMOVE])],
+                ),
+                *_family(
+                    "handovers_total",
+                    "counter",
+                    "Leader keys handed to this member by itself.",
+                    [({}, self._acts[plan.HAND_OVER])],
+                ),
                 *_family(
                     "refusals_total",
                     "counter",

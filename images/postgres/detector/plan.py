@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When Patroni's leader key may be removed before its lease runs out.
+"""When Patroni's leader key may be removed before its lease runs out, and when it may be handed to a standby.
 
 Why it may at all: under synchronous replication whoever is promoted has every acknowledged commit, and the old leader
 acknowledges nothing more without the standby that ``/sync`` names. Removing the key of a healthy leader costs a moment
@@ -16,8 +16,9 @@ acknowledges nothing more without the standby that ``/sync`` names. Removing the
  5. A vote counts while its key exists: it hangs on a lease of a few seconds that only its living detector renews.
  6. The leader's own member has no vote against itself, nobody outside the configured members has one, and a vote that
     cannot be read is none.
- 7. Never in pause; never while ``operation`` exists or ``failover`` holds an order; never while ``detector-hold``
-    exists, so that at most one removal happens within its time; never for a leader that is no configured member.
+ 7. Never in pause; never while ``operation`` exists or ``failover`` holds an order; never for a leader that is no
+    configured member. While ``detector-hold`` exists nothing happens but what 11 allows: within its time there is at
+    most one removal, and at most one handing over after it.
  8. Never on data that is missing, malformed or contradicts itself. When in doubt nothing is done, and the lease runs
     out.
  9. Only a member that is itself among those who agree removes. A named standby that was streaming does so at once, the
@@ -25,12 +26,24 @@ acknowledges nothing more without the standby that ``/sync`` names. Removing the
 10. One transaction compares everything that 1 to 7 read (holder and revision of the key, revisions of ``/sync``, of
     ``/config``, of ``failover`` and of every counted vote, absence of ``operation`` and ``detector-hold``) and in the
     same step removes the key and puts the hold. If anything changed in between, nothing happens.
+11. A leader that takes its key back and stays silent reaches etcd, but not its standbys. Removing its key again would
+    end as before, since a running primary takes a free key at once. So the key is handed to a standby, by that standby
+    itself: only while the hold tells of a removal (step 1) from this very leader, whose key was created after it; only
+    when 1 to 8 hold against the new key, with the full silence; and only by a standby of 4 whose member key hangs on a
+    lease and tells of a running standby that may be promoted. The transaction compares what 10 says, with the hold's
+    revision for its absence, and that lease; it puts the leader key under the lease, which is the session of the
+    standby's Patroni, then ``/sync`` as it is, then the hold as step 2. If Patroni is gone, its session soon ends.
+    ``/sync`` is put for its revision: a leader that goes on alone writes there first, comparing what it has read, and
+    one in the middle of its loop must not get through after the standby was chosen. After the leader key, since whoever
+    follows etcd's events and has seen the new revision must have seen the new holder too.
 
 Silence (``Watch``): every kind of probe has failed since the last sign of life, and lately. Any sign resets the clock.
 A probe that could not ask (a file missing, no free descriptor) is not a failure of the leader, and a probe that took
 much longer than its own deadline shows that this process stood still: both mean that nothing is known.
 A leader whose PostgreSQL hangs is silent although its Patroni runs, since Patroni is asked what it asks PostgreSQL. One
 whose PostgreSQL is down or starting is not silent: to bring it back or give up is Patroni's (primary_start_timeout).
+A new revision of the key begins a new silence. Whether the receiver was streaming before is carried over from an old
+one that was not broken: a leader that takes its key back in silence gives no second chance to see that.
 """
 
 from __future__ import annotations
@@ -51,6 +64,7 @@ OWN_LEADER = "own_leader"
 QUIET = "quiet"
 WAIT_TURN = "wait_turn"
 REMOVE = "remove"
+HAND_OVER = "hand_over"
 # Refusals: why a key stays although somebody may suspect its holder.
 FOREIGN_LEADER = "foreign_leader"
 BAD_CONFIG = "bad_config"
@@ -84,10 +98,13 @@ REFUSALS = (
     NO_SYNC_WITNESS,
     NOT_AMONG,
 )
-CODES = (NO_LEADER, OWN_LEADER, QUIET, WAIT_TURN, REMOVE, *REFUSALS)
+CODES = (NO_LEADER, OWN_LEADER, QUIET, WAIT_TURN, REMOVE, HAND_OVER, *REFUSALS)
 
 # How the compared key must be found.
-VALUE, REVISION, ABSENT = "value", "revision", "absent"
+VALUE, REVISION, LEASE, ABSENT = "value", "revision", "lease", "absent"
+# What Patroni says of itself in its member key.
+RUNNING = "running"
+STANDBY_ROLES = ("replica", "sync_standby")
 
 
 class Malformed(ValueError):
@@ -114,6 +131,8 @@ class Entry:
 
     value: str
     revision: int
+    created: int = 0
+    lease: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +193,9 @@ class Keys:
     def votes(self) -> str:
         return self.own + "detector/"
 
+    def member(self, member: str) -> str:
+        return self.members + member
+
     def vote(self, member: str) -> str:
         return self.votes + member
 
@@ -225,6 +247,13 @@ class Watch:
     traces: t.Mapping[str, Trace] = dataclasses.field(default_factory=lambda: _NOTHING)
     streaming_at: float | None = None
     streaming: bool = False
+
+    @classmethod
+    def of(cls, target: Target, now: float, before: Watch | None) -> Watch:
+        """``before``: the watch until the key changed."""
+        if before is None or dataclasses.replace(before.target, revision=target.revision) != target:
+            return cls(target, now)
+        return cls(target, now, streaming=before.streaming and before.silence(now) > 0)
 
     def heard(self, seen: Observation, timing: Timing) -> Watch:
         if seen.target != self.target:
@@ -388,6 +417,7 @@ class Guard:
     kind: str
     value: str = ""
     revision: int = 0
+    lease: int = 0
 
     def why_not(self, found: Entry | None) -> str | None:
         if self.kind == ABSENT:
@@ -398,18 +428,35 @@ class Guard:
             return f"{self.key} is {found.value!r}, not {self.value!r}"
         if self.kind == REVISION and found.revision != self.revision:
             return f"{self.key} has revision {found.revision}, not {self.revision}"
+        if self.kind == LEASE and found.lease != self.lease:
+            return f"{self.key} hangs on another lease"
         return None
 
 
 @dataclasses.dataclass(frozen=True)
-class Removal:
-    """The one act: under all guards, delete the leader key and put the hold."""
+class Put:
+    """What is written, under which lease (0: none)."""
 
+    key: str
+    value: str
+    lease: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Act:
+    """Under all guards or not at all: ``delete`` goes, ``puts`` are written in their order, and the hold tells of it.
+
+    ``code``: REMOVE or HAND_OVER. ``story``: how the hold begins, which rule 11 reads.
+    """
+
+    code: str
     leader: str
     revision: int
-    delete: str
-    hold: str
+    story: t.Mapping[str, t.Any]
     guards: tuple[Guard, ...]
+    hold: str
+    delete: str | None = None
+    puts: tuple[Put, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -419,7 +466,7 @@ class Decision:
     leader: str | None = None
     leader_revision: int = 0
     agreeing: tuple[str, ...] = ()
-    removal: Removal | None = None
+    act: Act | None = None
 
     @property
     def key(self) -> tuple[t.Any, ...]:
@@ -443,6 +490,14 @@ class Why:
 
     code: str
     text: str
+
+
+def _why_not_leader(law: Law, leader: Entry) -> Why | None:
+    if leader.value == law.me:
+        return Why(OWN_LEADER, "this member is the leader")
+    if leader.value not in law.members:
+        return Why(FOREIGN_LEADER, f"the leader {leader.value!r} is none of the configured members")
+    return None
 
 
 def _why_not_mode(config: t.Mapping[str, t.Any]) -> Why | None:
@@ -481,8 +536,6 @@ def _why_not_locks(view: Snapshot) -> Why | None:
         return Why(OPERATION, "an operation holds the lock")
     if view.failover is not None and not _done(view.failover):
         return Why(FAILOVER_ASKED, "a failover or switchover is asked for")
-    if view.hold is not None:
-        return Why(HOLD_OFF, "a leader key was removed a short while ago")
     return None
 
 
@@ -539,28 +592,103 @@ def unreadable_votes(view: Snapshot, law: Law) -> list[str]:
     return found
 
 
-def _why_not_agreed(law: Law, counted: t.Mapping[str, Vote], witnesses: t.Collection[str]) -> Why | None:
+def _witnesses(view: Snapshot, law: Law, leader: Entry, counted: t.Mapping[str, Vote]) -> tuple[str, ...] | Why:
+    """The named standbys that were streaming among those who agree, or why there is no agreement (2 to 4, 9)."""
+    standbys = sync_standbys(view, leader.value)
+    if isinstance(standbys, Why):
+        return standbys
     if not counted:
         return Why(QUIET, "nobody suspects the leader")
     if 2 * len(counted) <= len(law.members):
         return Why(MINORITY, f"{len(counted)} of {len(law.members)} members suspect the leader")
+    witnesses = tuple(name for name, vote in counted.items() if name in standbys and vote.streaming)
     if not witnesses:
         return Why(NO_SYNC_WITNESS, "no synchronous standby that was streaming from the leader is among them")
     if law.me not in counted:
         return Why(NOT_AMONG, "this member does not suspect the leader")
+    return witnesses
+
+
+def _guards(view: Snapshot, law: Law, leader: Entry, counted: t.Collection[str]) -> tuple[Guard, ...]:
+    """Rule 10: everything as it was read. What may be absent is compared as absent."""
+    keys = law.keys
+
+    def as_read(key: str, entry: Entry | None) -> Guard:
+        return Guard(key, ABSENT) if entry is None else Guard(key, REVISION, revision=entry.revision)
+
+    return (
+        Guard(keys.leader, VALUE, leader.value),
+        Guard(keys.leader, REVISION, revision=leader.revision),
+        as_read(keys.sync, view.sync),
+        as_read(keys.config, view.config),
+        *(as_read(keys.vote(name), view.votes[name]) for name in counted),
+        Guard(keys.operation, ABSENT),
+        as_read(keys.failover, view.failover),
+        as_read(keys.hold, view.hold),
+    )
+
+
+def _why_not_retaken(hold: Entry, leader: Entry) -> str | None:
+    """Rule 11: whether this leader took its key back after the removal of which the hold tells."""
+    try:
+        story = mapping_of("detector-hold", hold.value)
+    except Malformed as exc:
+        return str(exc)
+    # Who wrote no step knew only the first.
+    step = story.get("step", 1)
+    if not _whole(step) or step != 1 or story.get("removed") != leader.value:
+        return f"the hold tells of no removal from {leader.value}"
+    if leader.created <= hold.revision:
+        return f"{leader.value} has not taken its key back since"
     return None
 
 
-def _removal(view: Snapshot, law: Law, leader: Entry, counted: t.Mapping[str, Vote]) -> Removal:
-    keys = law.keys
-    guards = [Guard(keys.leader, VALUE, leader.value), Guard(keys.leader, REVISION, revision=leader.revision)]
-    for key, entry in ((keys.sync, view.sync), (keys.config, view.config)):
-        guards.append(Guard(key, REVISION, revision=entry.revision if entry else 0))
-    guards += [Guard(keys.vote(name), REVISION, revision=view.votes[name].revision) for name in counted]
-    guards += [Guard(key, ABSENT) for key in (keys.operation, keys.hold)]
-    empty = view.failover
-    guards.append(Guard(keys.failover, REVISION, revision=empty.revision) if empty else Guard(keys.failover, ABSENT))
-    return Removal(leader.value, leader.revision, keys.leader, keys.hold, tuple(guards))
+def _why_not_promotable(law: Law, own: Entry, witnesses: t.Collection[str]) -> str | None:
+    """Rule 11: whether this member's own Patroni may be given the key."""
+    source = f"members/{law.me}"
+    if law.me not in witnesses:
+        return f"that is for {', '.join(witnesses)} to do"
+    if own.lease <= 0:
+        return f"{source}: no lease"
+    try:
+        data = mapping_of(source, own.value)
+    except Malformed as exc:
+        return str(exc)
+    if data.get("state") != RUNNING or data.get("role") not in STANDBY_ROLES:
+        return f"{source}: state is {data.get('state')!r}, role is {data.get('role')!r}"
+    tags = data.get("tags", {})
+    if not isinstance(tags, dict) or tags.get("nofailover"):
+        return f"{source}: tagged nofailover, or its tags cannot be read"
+    # Not positive, it means nofailover too.
+    priority = tags.get("failover_priority", 1)
+    if not _whole(priority) or priority <= 0:
+        return f"{source}: failover_priority is {priority!r}"
+    return None
+
+
+def _held(why: str) -> Why:
+    return Why(HOLD_OFF, f"a leader key was removed a short while ago, and is not handed over: {why}")
+
+
+def _first_step(view: Snapshot, law: Law, leader: Entry, counted: t.Collection[str]) -> Act:
+    story = {"step": 1, "removed": leader.value}
+    guards = _guards(view, law, leader, counted)
+    return Act(REMOVE, leader.value, leader.revision, story, guards, law.keys.hold, delete=law.keys.leader)
+
+
+def _second_step(
+    view: Snapshot, law: Law, leader: Entry, hold: Entry, counted: t.Collection[str], witnesses: t.Collection[str]
+) -> Act | Why:
+    keys, own, sync = law.keys, view.members.get(law.me), view.sync
+    if own is None or sync is None:
+        return _held(f"members/{law.me} or sync: missing")
+    why = _why_not_retaken(hold, leader) or _why_not_promotable(law, own, witnesses)
+    if why is not None:
+        return _held(why)
+    story = {"step": 2, "taken_from": leader.value, "handed_to": law.me}
+    guards = (*_guards(view, law, leader, counted), Guard(keys.member(law.me), LEASE, lease=own.lease))
+    puts = (Put(keys.leader, law.me, own.lease), Put(keys.sync, sync.value))
+    return Act(HAND_OVER, leader.value, leader.revision, story, guards, keys.hold, puts=puts)
 
 
 def decide(view: Snapshot, law: Law, agreed_seconds: float = 0.0) -> Decision:
@@ -573,23 +701,24 @@ def decide(view: Snapshot, law: Law, agreed_seconds: float = 0.0) -> Decision:
     def no(why: Why) -> Decision:
         return Decision(why.code, (why.text,), leader.value, leader.revision, tuple(counted))
 
-    if leader.value == law.me:
-        return no(Why(OWN_LEADER, "this member is the leader"))
-    if leader.value not in law.members:
-        return no(Why(FOREIGN_LEADER, f"the leader {leader.value!r} is none of the configured members"))
-    refused = _why_not_config(view) or _why_not_locks(view)
+    refused = _why_not_leader(law, leader) or _why_not_config(view) or _why_not_locks(view)
     if refused is not None:
         return no(refused)
-    standbys = sync_standbys(view, leader.value)
-    if isinstance(standbys, Why):
-        return no(standbys)
-    witnesses = [name for name, vote in counted.items() if name in standbys and vote.streaming]
-    refused = _why_not_agreed(law, counted, witnesses)
-    if refused is not None:
-        return no(refused)
-    if law.me not in witnesses and agreed_seconds < law.timing.turn:
-        return no(Why(WAIT_TURN, f"the synchronous standby {', '.join(witnesses)} goes first"))
+    witnesses = _witnesses(view, law, leader, counted)
+    if isinstance(witnesses, Why):
+        return no(witnesses if view.hold is None else _held(witnesses.text))
+    named = ", ".join(witnesses)
+    act: Act | Why
+    if view.hold is not None:
+        act = _second_step(view, law, leader, view.hold, counted, witnesses)
+    elif law.me not in witnesses and agreed_seconds < law.timing.turn:
+        act = Why(WAIT_TURN, f"the synchronous standby {named} goes first")
+    else:
+        act = _first_step(view, law, leader, counted)
+    if isinstance(act, Why):
+        return no(act)
     heard = [f"{name}: {leader.value} is silent for {vote.silence:.1f} s" for name, vote in counted.items()]
-    heard.append(f"synchronous standby that was streaming: {', '.join(witnesses)}")
-    act = _removal(view, law, leader, counted)
-    return Decision(REMOVE, tuple(heard), leader.value, leader.revision, tuple(counted), act)
+    heard.append(f"synchronous standby that was streaming: {named}")
+    if act.code == HAND_OVER:
+        heard.append(f"{leader.value} took its key back after it was removed, and is silent on")
+    return Decision(act.code, tuple(heard), leader.value, leader.revision, tuple(counted), act)

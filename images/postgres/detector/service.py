@@ -27,6 +27,8 @@ QUICK_FOR_SECONDS = 3.0
 UNSURE_SECONDS = 5.0
 # The same error is logged again only after this.
 ERROR_LOG_SECONDS = 60.0
+# What an act is called in the log.
+EVENTS = {plan.REMOVE: "removal", plan.HAND_OVER: "handing_over"}
 
 Log = t.Callable[[t.Mapping[str, t.Any]], None]
 
@@ -113,11 +115,13 @@ class Detector:
         self._log, self._clock, self._new_id = log, clock, new_id
         self._voter = Voter(etcd, self.law.keys.vote(config.name))
         self._watch: plan.Watch | None = None
+        # The watch that was given up when the leader's key went.
+        self._left: plan.Watch | None = None
         self._decision: plan.Decision | None = None
         self._refused: tuple[t.Any, ...] | None = None
         self._agreed: tuple[str | None, int, float] | None = None
-        # The id of a removal whose outcome is not known, and until when nothing more is tried.
-        self._unsure: tuple[str, float] | None = None
+        # An act whose outcome is not known, its story, and until when nothing more is tried.
+        self._unsure: tuple[str, dict[str, t.Any], float] | None = None
         self._notes: dict[str, tuple[str, float]] = {}
 
     @property
@@ -176,8 +180,8 @@ class Detector:
         decision = plan.decide(view, self.law, self._agreed_seconds(view, now))
         self._remember_agreement(decision, now)
         self._tell(decision, view)
-        if decision.removal is not None and self._unsure is None:
-            self._remove(decision.removal, decision, view)
+        if decision.act is not None and self._unsure is None:
+            self._carry_out(decision.act, decision, view)
 
     def _aim(self, view: plan.Snapshot) -> None:
         problem = ""
@@ -193,9 +197,12 @@ class Detector:
             target = known if holds else None
         self._note("leader's addresses", problem)
         if target != (self._watch.target if self._watch is not None else None):
-            self._watch = plan.Watch(target, self._clock()) if target is not None else None
+            self._left = self._watch or self._left
+            self._watch = plan.Watch.of(target, self._clock(), self._left) if target is not None else None
             self._senses.aim(target)
             self._etcd.avoid = target.rest[0] if target is not None else None
+        if view.leader is not None:
+            self._left = None
 
     def _agreed_seconds(self, view: plan.Snapshot, now: float) -> float:
         leader = (view.leader.value, view.leader.revision) if view.leader is not None else None
@@ -248,55 +255,55 @@ class Detector:
 
     # --- act ----------------------------------------------------------------------------------------------------------
 
-    def _remove(self, removal: plan.Removal, decision: plan.Decision, view: plan.Snapshot) -> None:
-        mark = self._new_id()
+    def _carry_out(self, act: plan.Act, decision: plan.Decision, view: plan.Snapshot) -> None:
+        event = EVENTS[act.code]
         story = {
-            "removed": removal.leader,
-            "leader_mod_revision": removal.revision,
+            **act.story,
+            "leader_mod_revision": act.revision,
             "by": self.law.me,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-            "id": mark,
+            "id": self._new_id(),
             "why": list(decision.reasons),
             "votes": {name: json.loads(view.votes[name].value) for name in decision.agreeing},
         }
         lease = self._etcd.grant(self._hold_off)
         try:
-            outcome = self._etcd.remove(removal, json.dumps(story, sort_keys=True), lease)
+            outcome = self._etcd.carry_out(act, json.dumps(story, sort_keys=True), lease)
         except Unsure as exc:
             # The hold may stand: revoking its lease would lift it.
-            self._unsure = (mark, self._clock() + UNSURE_SECONDS)
+            self._unsure = (act.code, story, self._clock() + UNSURE_SECONDS)
             self._metrics.etcd_error()
-            self._log({"event": "removal_unsure", **story, "problem": str(exc)})
+            self._log({"event": f"{event}_unsure", **story, "problem": str(exc)})
             return
         except EtcdError as exc:
             self._metrics.etcd_error()
             outcome = Outcome(False, 0, (f"{type(exc).__name__}: {exc}",))
         if outcome.done:
-            self._removed({**story, "revision": outcome.revision})
+            self._done(act.code, {**story, "revision": outcome.revision})
             return
-        self._note("removal", "; ".join(outcome.why), {"id": mark, "leader": removal.leader})
+        self._note(event, "; ".join(outcome.why), {"id": story["id"], "leader": act.leader})
         self._release(lease)
 
-    def _removed(self, story: t.Mapping[str, t.Any]) -> None:
-        self._metrics.removed()
-        self._note("removal", "")
-        self._log({"event": "removal", **story})
+    def _done(self, code: str, story: t.Mapping[str, t.Any]) -> None:
+        self._metrics.acted(code)
+        self._note(EVENTS[code], "")
+        self._log({"event": EVENTS[code], **story})
 
     def _release(self, lease: str) -> None:
         with contextlib.suppress(Rejected):
             self._etcd.revoke(lease)
 
     def _settle(self, view: plan.Snapshot, now: float) -> None:
-        """Whether a removal with unknown outcome has happened: the hold carries its id."""
+        """Whether an act with unknown outcome has happened: the hold carries its id."""
         if self._unsure is None:
             return
-        mark, until = self._unsure
+        code, story, until = self._unsure
         try:
-            story = plan.mapping_of("detector-hold", view.hold.value) if view.hold is not None else {}
+            found = plan.mapping_of("detector-hold", view.hold.value) if view.hold is not None else {}
         except plan.Malformed:
-            story = {}
-        if story.get("id") == mark:
-            self._removed({**story, "revision": view.hold.revision if view.hold is not None else 0})
+            found = {}
+        if found.get("id") == story["id"]:
+            self._done(code, {**story, "revision": view.hold.revision if view.hold is not None else 0})
             self._unsure = None
         elif now >= until:
             self._unsure = None

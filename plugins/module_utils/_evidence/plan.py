@@ -9,9 +9,13 @@ Law, for a copy of one chain (a text of lines, one JSON object each):
 2. ``hash`` is SHA-256 over the canonical JSON of everything else in the line, ``prev`` included, and the line itself is
    canonical. So whatever is edited, taken out, put in or moved breaks at least one line, save one case.
 3. That case: lines missing at the end leave a chain that is whole. Only another copy that is longer shows it, which is
-   what ``compare`` is for. Whoever can write every copy can write another history; no hash prevents that.
+   what ``compare`` is for. Whoever can write every copy can write another history; no hash prevents that, but 6 does.
 4. A line counts when its newline is there. What follows the last newline is no record.
 5. Lines are only added, and only after the last one of the same chain (``extend``); the same ones again change nothing.
+6. A line may be signed: ``key`` names who, ``signature`` is one over ``hash``, and neither is part of what ``hash``
+   covers, so signed and unsigned lines have one form. After the first signed line of a chain every line is signed.
+   What was signed vouches for all lines before it, too. So where the public keys are known, whoever has not the private
+   one can write no other history from there on, not even into every copy; law 3's missing end stays.
 
 Into a line goes only what is named here or what a module of ours returned on purpose. Behind
 that are three nets: names of keys (``clean``), values known as secrets (``redact``), and shapes of secrets (``_text``).
@@ -19,6 +23,8 @@ that are three nets: names of keys (``clean``), values known as secrets (``redac
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import hashlib
 import json
@@ -34,6 +40,10 @@ CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CHAIN_NAME = re.compile(r"[0-9a-f]{32}")
 HASH = re.compile(r"[0-9a-f]{64}")
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+KEY_NAME = re.compile(r"[0-9a-f]{16}")
+SIGNATURE_BYTES = 64
+# What is no part of the hash.
+OUTSIDE = ("hash", "key", "signature")
 
 LEFT_OUT = "(left out)"
 SECRET = "(secret)"  # noqa: S105 - stands in place of one
@@ -97,8 +107,32 @@ class Unfinished:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mark:
+    """A sound line, and who vouches for it; ``key`` and ``signature`` are empty when nobody does."""
+
+    line: int
+    seq: int
+    hash: str
+    key: str
+    signature: str
+
+
+class Signer(t.Protocol):
+    """Whoever vouches for records. ``key`` is the name of the public key."""
+
+    key: str
+
+    def sign(self, digest: str) -> str:
+        """The signature over a record's hash, in base64."""
+
+
+# Of a key, a hash and a signature: whether it is good; None when nobody knows the key.
+Check = t.Callable[[str, str, str], t.Optional[bool]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
-    """One copy, judged by itself. ``lines`` are those that can be read, in their order."""
+    """One copy, judged by itself. ``lines`` are those that can be read, in their order; ``marks`` go with them."""
 
     lines: tuple[str, ...]
     seqs: tuple[int, ...]
@@ -107,10 +141,16 @@ class Verdict:
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
     runs: int
+    marks: tuple[Mark, ...]
 
     @property
     def chain(self) -> str:
         return self.head.chain if self.head else ""
+
+    @property
+    def signed(self) -> bool:
+        """Whether the chain's last line is signed, and with it the whole of it."""
+        return bool(self.marks) and self.marks[-1].key != ""
 
 
 # Lines
@@ -123,10 +163,10 @@ def canonical(record: t.Mapping[str, t.Any]) -> str:
 
 def digest(record: t.Mapping[str, t.Any]) -> str:
     """The hash that a record must carry."""
-    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "hash"}).encode()).hexdigest()
+    return hashlib.sha256(canonical({k: v for k, v in record.items() if k not in OUTSIDE}).encode()).hexdigest()
 
 
-def seal(body: t.Mapping[str, t.Any], head: Head | None, chain: str) -> tuple[str, Head]:
+def seal(body: t.Mapping[str, t.Any], head: Head | None, chain: str, signer: Signer | None = None) -> tuple[str, Head]:
     """The line that follows ``head``, and the new head."""
     record = {
         **body,
@@ -135,6 +175,8 @@ def seal(body: t.Mapping[str, t.Any], head: Head | None, chain: str) -> tuple[st
         "prev": head.hash if head else ZERO,
     }
     record["hash"] = digest(record)
+    if signer:
+        record.update(key=signer.key, signature=signer.sign(record["hash"]))
     return canonical(record), Head(record["chain"], record["seq"], record["hash"])
 
 
@@ -156,7 +198,24 @@ def parse(line: str) -> dict[str, t.Any] | Problem:
         same = canonical(record) == line and digest(record) == record["hash"]
     except ValueError:
         same = False
-    return record if same else Problem("bad_hash", 0, "is not what was written: its hash does not fit")
+    if not same:
+        return Problem("bad_hash", 0, "is not what was written: its hash does not fit")
+    return record if _is_signature(record) else Problem("bad_signature", 0, "carries what is no signature")
+
+
+def _is_signature(record: t.Mapping[str, t.Any]) -> bool:
+    """Whether what is outside of the hash is a signature by its form, or nothing at all."""
+    key, signature = record.get("key"), record.get("signature")
+    if "key" not in record and "signature" not in record:
+        return True
+    if not isinstance(key, str) or not KEY_NAME.fullmatch(key) or not isinstance(signature, str):
+        return False
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    # One form only: the last character of base64 has bits to spare.
+    return len(raw) == SIGNATURE_BYTES and base64.b64encode(raw).decode() == signature
 
 
 # Judging one copy
@@ -184,6 +243,11 @@ def inspect(text: str) -> Verdict:
         problems=tuple(problems),
         unfinished=_unfinished(records),
         runs=sum(one["kind"] == STARTED for one in records),
+        marks=tuple(
+            Mark(number, one["seq"], one["hash"], one.get("key", ""), one.get("signature", ""))
+            for number, one in enumerate(parsed, 1)
+            if isinstance(one, dict)
+        ),
     )
 
 
@@ -237,6 +301,38 @@ def _unfinished(records: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[Unfinished,
     return tuple(going.values())
 
 
+# Signatures
+
+
+def why_not_signed(marks: t.Sequence[Mark], require: bool) -> tuple[Problem, ...]:
+    """Law 6, as far as no key is needed for it. With ``require`` there must be a signature at all."""
+    first = next((at for at, mark in enumerate(marks) if mark.key), None)
+    if first is None:
+        what = "no record is signed: whoever can write every copy can write another history"
+        return (Problem("unsigned", 0, what),) if require else ()
+    return tuple(
+        Problem("missing_signature", mark.line, f"line {mark.line} is not signed, and record {marks[first].seq} was")
+        for mark in marks[first:]
+        if not mark.key
+    )
+
+
+def why_not_authentic(marks: t.Iterable[Mark], check: Check) -> tuple[Problem, ...]:
+    """Every signature held against the public keys; a key that nobody knows is told once."""
+    problems: list[Problem] = []
+    unknown: dict[str, list[int]] = {}
+    for mark in marks:
+        good = check(mark.key, mark.hash, mark.signature) if mark.key else True
+        if good is None:
+            unknown.setdefault(mark.key, []).append(mark.line)
+        elif not good:
+            problems.append(Problem("bad_signature", mark.line, f"line {mark.line} was not signed by key {mark.key}"))
+    for key, lines in unknown.items():
+        what = f"{len(lines)} records, the first in line {lines[0]}, are signed with key {key}, which is none of yours"
+        problems.append(Problem("unknown_key", lines[0], what))
+    return tuple(sorted(problems, key=lambda one: one.line))
+
+
 # Copies among each other
 
 
@@ -279,6 +375,17 @@ def why_not_whole(verdict: Verdict, what: str) -> Refuse | None:
     if not problems:
         return None
     return broken(what, f"{problems[0].what} ({problems[0].code})")
+
+
+def unsigned_after_signed(what: str) -> Refuse:
+    """Law 6: nobody adds a line without a signature to a chain that has one."""
+    return Refuse(
+        "signing_key_missing",
+        f"{what} is signed, and this run has no key",
+        "a record without a signature would look like a forged one",
+        "Set DEDICATED_EVIDENCE_SIGNING_KEY to the key's file; or, to go on without, move the record aside: the next "
+        "run begins a new chain, and the hosts keep this one",
+    )
 
 
 def broken(what: str, why: str) -> Refuse:

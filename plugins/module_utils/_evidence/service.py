@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 
@@ -18,15 +19,20 @@ SHOWN = 5
 class Chain:
     """The controller's copy: the one that is written first."""
 
-    def __init__(self, store: Store, new: str, where: str = "the controller's record") -> None:
+    def __init__(
+        self, store: Store, new: str, where: str = "the controller's record", signer: plan.Signer | None = None
+    ) -> None:
         self._store = store
         self._new = new
         self._where = where
+        self._signer = signer
 
     def check(self) -> None:
         """Read all of it once. Raises Refused when nothing may be added."""
         verdict = plan.inspect(self._store.read())
         refusal = plan.why_not_whole(verdict, self._where)
+        if refusal is None and verdict.signed and self._signer is None:
+            refusal = plan.unsigned_after_signed(self._where)
         if refusal:
             raise Refused(refusal)
 
@@ -35,7 +41,7 @@ class Chain:
         heads: list[plan.Head] = []
 
         def decide(text: str) -> t.Sequence[str]:
-            line, head = plan.seal(body, self._last(text), self._new)
+            line, head = plan.seal(body, self._last(text), self._new, self._signer)
             heads.append(head)
             return (line,)
 
@@ -50,6 +56,8 @@ class Chain:
         record = plan.parse(text[text.rfind("\n", 0, end) + 1 : end])
         if isinstance(record, plan.Problem):
             raise Refused(plan.broken(self._where, f"its last line {record.what}"))
+        if "key" in record and self._signer is None:  # another run has signed meanwhile
+            raise Refused(plan.unsigned_after_signed(self._where))
         return plan.Head(record["chain"], record["seq"], record["hash"])
 
 
@@ -85,13 +93,24 @@ def controller_path(directory: str, cluster: str) -> str:
     return os.path.join(os.path.expanduser(directory), cluster, "evidence.jsonl")
 
 
-def verify(path: str, anchors: t.Sequence[plan.Anchor], complete: bool, where: str) -> dict[str, t.Any]:
-    """Every copy at a place, judged by itself and against what was seen elsewhere."""
+def verify(
+    path: str,
+    anchors: t.Sequence[plan.Anchor],
+    complete: bool,
+    where: str,
+    require: bool = False,
+    marks: bool = False,
+) -> dict[str, t.Any]:
+    """Every copy at a place, judged by itself and against what was seen elsewhere.
+
+    With ``marks`` each copy carries its signatures, for ``authenticate``: no library checks them here.
+    """
     found: list[dict[str, t.Any]] = []
     for one in copies(path):
         verdict = plan.inspect(FileStore(one).read())
         against, behind = plan.compare(verdict, anchors, complete)
-        problems = (*verdict.problems, *against)
+        problems = (*verdict.problems, *plan.why_not_signed(verdict.marks, require), *against)
+        signed = [mark for mark in verdict.marks if mark.key]
         found.append(
             {
                 "file": one,
@@ -101,8 +120,13 @@ def verify(path: str, anchors: t.Sequence[plan.Anchor], complete: bool, where: s
                 "head": verdict.head.as_result() if verdict.head else {},
                 "behind": behind,
                 "ok": not problems,
+                "signed": len(signed),
+                "signed_from": signed[0].seq if signed else 0,
+                "signers": sorted({mark.key for mark in signed}),
+                "checked": False,
                 "problems": [problem.as_result() for problem in problems],
                 "unfinished": [run.as_result() for run in verdict.unfinished],
+                **({"signatures": [dataclasses.astuple(mark) for mark in signed]} if marks else {}),
             }
         )
     absent = plan.absent([one["chain"] for one in found], anchors)
@@ -111,9 +135,43 @@ def verify(path: str, anchors: t.Sequence[plan.Anchor], complete: bool, where: s
         "copies": found,
         "heads": [dict(one["head"], where=where) for one in found if one["head"]],
         "absent": absent,
-        "summary": [line for one in found for line in summary(one)]
-        + [f"not here: chain {one['chain'][:8]}, {one['records']} records, at {one['where']}" for one in absent],
+        "summary": _told(found, absent),
     }
+
+
+def authenticate(found: t.Mapping[str, t.Any], check: plan.Check) -> dict[str, t.Any]:
+    """What ``verify`` found with ``marks``, wherever that was, with every signature checked here."""
+    judged: list[dict[str, t.Any]] = []
+    for one in found["copies"]:
+        copy = {key: value for key, value in one.items() if key != "signatures"}
+        marks = [plan.Mark(*mark) for mark in one.get("signatures", ())]
+        copy["problems"] = [*copy["problems"], *(each.as_result() for each in plan.why_not_authentic(marks, check))]
+        # Whoever told less than he has, or more, was not checked.
+        copy["checked"] = len(marks) == copy["signed"]
+        copy["ok"] = not copy["problems"] and copy["checked"]
+        judged.append(copy)
+    return {
+        **found,
+        "ok": all(one["ok"] for one in judged),
+        "copies": judged,
+        "summary": _told(judged, found["absent"]),
+    }
+
+
+def _told(found: t.Iterable[t.Mapping[str, t.Any]], absent: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+    """All of it in lines for a person."""
+    return [line for one in found for line in summary(one)] + [
+        f"not here: chain {one['chain'][:8]}, {one['records']} records, at {one['where']}" for one in absent
+    ]
+
+
+def _signed(copy: t.Mapping[str, t.Any]) -> str:
+    """Who vouches for a copy, in words."""
+    if not copy["signed"]:
+        return "unsigned"
+    since = f" from record {copy['signed_from']} on" if copy["signed_from"] > 1 else ""
+    by = f"signed{since} with {', '.join(copy['signers'])}"
+    return by if copy["checked"] else f"{by} (not checked: no public keys given)"
 
 
 def summary(copy: t.Mapping[str, t.Any]) -> list[str]:
@@ -123,7 +181,7 @@ def summary(copy: t.Mapping[str, t.Any]) -> list[str]:
     head = copy["head"].get("hash", "")[:16] or "none"
     lines = [
         f"{copy['file']}: {state}, chain {copy['chain'][:8] or 'none'}, {copy['records']} records of {copy['runs']} "
-        f"runs, head {head}{behind}"
+        f"runs, head {head}, {_signed(copy)}{behind}"
     ]
     lines += [f"  {problem['code']}: {problem['what']}" for problem in copy["problems"][:SHOWN]]
     if len(copy["problems"]) > SHOWN:

@@ -14,6 +14,7 @@ from .look import (
     CRITICAL,
     NOTE,
     NOTHING_THERE,
+    PLAYBOOK,
     POSTGRES,
     SITE,
     WARNING,
@@ -68,6 +69,87 @@ def judge(look: Look) -> Findings:
         )
         return
     yield from _ages(look, kept, now, take)
+    yield from _proven(look, REHEARSAL, look.limits.rehearsal_seconds, now)
+    yield from _proven(look, VERIFICATION, look.limits.verification_seconds, now)
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What has to be proven again and again; on the members it is noted when it begins, and when it has passed."""
+
+    part: str
+    old: str
+    never: str
+    failed: str
+    name: str
+    none: str
+    why: str
+    playbook: str
+
+    @property
+    def do(self) -> str:
+        return f"{PLAYBOOK}.{self.playbook} -e reason=<why>"
+
+
+REHEARSAL = Proof(
+    "rehearsal",
+    "restore-rehearsal-old",
+    "restore-never-rehearsed",
+    "restore-rehearsal-failed",
+    "rehearsal of a restore",
+    "no restore was ever rehearsed",
+    "whether the ledger comes back, and how soon, is not known",
+    "rehearse_restore",
+)
+VERIFICATION = Proof(
+    "verification",
+    "backup-verification-old",
+    "backup-verification-never",
+    "backup-verification-failed",
+    "verification of the backups",
+    "the backups were never verified",
+    "whether what the repository holds can be read is not known",
+    "verify_backup",
+)
+
+
+def last_proof(look: Look, part: str) -> t.Mapping[str, t.Any]:
+    """The newest note of a kind, as far as any host knows; empty when there is none."""
+    found = [mapping(host.part(part)) for host in look.of(POSTGRES) if host.told]
+    return max(found, key=lambda one: number(one.get("at")) or 0, default={})
+
+
+def unproven_since(look: Look, proof: Proof) -> int:
+    """When the last try began that has not passed; 0 when the last one passed."""
+    passed = number(last_proof(look, proof.part).get("at")) or 0
+    begun = number(last_proof(look, f"{proof.part}_begun").get("at")) or 0
+    return int(begun) if begun > passed else 0
+
+
+def _proven(look: Look, proof: Proof, limit: int, now: int) -> Findings:
+    at = int(number(last_proof(look, proof.part).get("at")) or 0)
+    begun = unproven_since(look, proof)
+    if begun:
+        going = now - begun <= look.limits.unproven_seconds
+        yield Finding(
+            NOTE if going else WARNING,
+            proof.failed,
+            "",
+            f"the last {proof.name} began {age(max(0, now - begun))} ago and has not passed: it failed, or was cut off"
+            + (", or is going on" if going else ""),
+            proof.why,
+            f"{proof.do}; what the last one said: its output, or the record of operations",
+        )
+    if now - at > limit:
+        yield Finding(
+            WARNING if at else NOTE,
+            proof.old if at else proof.never,
+            "",
+            f"the last {proof.name} that passed is {age(now - at)} old, more than {age(limit)}" if at else proof.none,
+            proof.why,
+            proof.do,
+            cause=proof.failed if begun else "",
+        )
 
 
 def _not_known(look: Look, where: str) -> Finding:

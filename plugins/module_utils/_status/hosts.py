@@ -31,7 +31,22 @@ from .look import (
 )
 
 
+def _closed(host: Host) -> t.Mapping[str, t.Any]:
+    return mapping(host.part("closed"))
+
+
 def judge(look: Look) -> Findings:
+    closed = next((one for one in map(_closed, look.hosts.values()) if one), None)
+    if closed is not None:
+        yield Finding(
+            CRITICAL,
+            "site-closed",
+            "",
+            f"{closed.get('operation')} into {closed.get('place')} has closed the site ({closed.get('reason')})",
+            "nobody can work until it is opened",
+            f"run it again, or: ansible-playbook dedicated.odoo.reopen -e place={closed.get('place')} "
+            "-e approver=<who answers for the books> -e reason=<why>",
+        )
     for host in look.hosts.values():
         if not host.asked:
             yield Finding(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import http.client
+import json
 import os
 import re
 import socket
@@ -59,6 +61,15 @@ SELECT json_build_object(
 ) FROM pg_stat_archiver
 """
 
+# Written by the playbooks rehearse_restore, verify_backup (when they begin, and when they have passed) and restore.
+NOTES = {
+    "rehearsal": "/var/lib/dedicated/restore-rehearsed.json",
+    "rehearsal_begun": "/var/lib/dedicated/restore-rehearsal-begun.json",
+    "verification": "/var/lib/dedicated/backups-verified.json",
+    "verification_begun": "/var/lib/dedicated/backup-verification-begun.json",
+}
+CLOSED = "/etc/dedicated/closed"
+
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
@@ -91,6 +102,12 @@ def read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def noted(path: str) -> t.Any:
+    """What an operation left for others to know; nothing when it left nothing."""
+    text = read(path)
+    return json.loads(text) if text else {}
 
 
 def guarded(ask: t.Callable[[], t.Any]) -> t.Any:
@@ -187,11 +204,13 @@ class Host:
             "engine": self._containers,
             "units": self._units,
             "certificates": lambda: certificates(wish.pki),
+            "closed": lambda: noted(CLOSED),
             "disks": lambda: [disk(path) for path in wish.disks],
         }
         if "postgres" in wish.layers:
             parts["database"] = self._database
             parts["detector"] = self._detector
+            parts.update({name: functools.partial(noted, path) for name, path in NOTES.items()})
             if wish.stanza:
                 parts["backups"] = self._backups
         if "odoo" in wish.layers:

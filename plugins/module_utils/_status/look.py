@@ -51,6 +51,12 @@ class Limits:
     backup_seconds: int = 26 * HOUR
     # A full one each Sunday, and a day.
     full_backup_seconds: int = 8 * DAY
+    # A rehearsal of a restore each month, and a few days.
+    rehearsal_seconds: int = 35 * DAY
+    # The repository is read through each week at least, and a day.
+    verification_seconds: int = 8 * DAY
+    # What began so long ago and has not passed is not going on any more (the lock of these operations).
+    unproven_seconds: int = 2 * HOUR
     # roles/pki renews by the run that finds a third of the life or less.
     certificate_fraction: float = 1 / 3
     # A week to find out why no run renewed it.
@@ -62,7 +68,7 @@ class Limits:
     disk_critical: float = 0.03
     # At 1.0 etcd raises NOSPACE and refuses writes. Defragmentation runs each night: what is left here is in use.
     etcd_quota: float = 0.8
-    # 16 segments of 16 MiB; archive_timeout makes one a minute at rest.
+    # 16 segments of 16 MiB; archive_timeout makes two a minute at rest.
     waiting_wal: int = 16
     # A planned switchover with a pause was measured at 2.5 s, without one at 3.4 s.
     pool_wait_seconds: int = 5

@@ -17,6 +17,8 @@ import json
 import re
 import typing as t
 
+from .._pgbackrest import parse as pgbackrest
+
 PROJECT_DIRECTORY = "com.docker.compose.project.working_dir"
 SERVICE = "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
@@ -191,34 +193,24 @@ def database(text: str) -> dict[str, t.Any]:
 
 
 def backups(text: str, stanza: str) -> dict[str, t.Any]:
-    """``pgbackrest --output=json info``, which exits 0 for a missing stanza too: its status tells."""
-    value = _json(text, "pgbackrest info")
-    if not isinstance(value, list):
-        raise ValueError("pgbackrest info: not a list")
-    entry = next((one for one in value if isinstance(one, dict) and one.get("name") == stanza), None)
-    if entry is None:
-        return {"code": 1, "message": "missing stanza path", "running": False, "backups": []}
-    try:
-        status = entry["status"]
-        return {
-            "code": int(status["code"]),
-            "message": str(status.get("message", "")),
-            "running": bool(status.get("lock", {}).get("backup", {}).get("held")),
-            "backups": [
-                {
-                    "label": str(one["label"]),
-                    "type": str(one["type"]),
-                    "start": int(one["timestamp"]["start"]),
-                    "stop": int(one["timestamp"]["stop"]),
-                    # Pages whose checksum was wrong; absent from what was made by an old version.
-                    "damaged": bool(one.get("error")),
-                    "bytes": int(one.get("info", {}).get("size", 0)),
-                }
-                for one in entry.get("backup") or []
-            ],
-        }
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"pgbackrest info: /{stanza}: {exc} is missing") from exc
+    """``pgbackrest --output=json info``, of which status tells little."""
+    told = pgbackrest.info(text, stanza)
+    return {
+        "code": told.code,
+        "message": told.message,
+        "running": told.running,
+        "backups": [
+            {
+                "label": one.label,
+                "type": one.type,
+                "start": one.begun,
+                "stop": one.ended,
+                "damaged": one.damaged,
+                "bytes": one.database_bytes,
+            }
+            for one in told.backups
+        ],
+    }
 
 
 def _json(text: str, source: str) -> t.Any:

@@ -131,9 +131,25 @@ def _backups(look: Look) -> dict[str, t.Any]:
         "count": len(kept),
         "last": last(),
         "last_full": last("full"),
+        "rehearsal": _proof(look, backups.REHEARSAL),
+        "verification": _proof(look, backups.VERIFICATION),
         "archive_failing": leading.get("archive_failing"),
         "waiting_wal": leading.get("waiting_wal"),
     }
+
+
+def _proof(look: Look, proof: backups.Proof) -> dict[str, t.Any]:
+    """What the last one that passed has measured, and since when a later one has not."""
+    return {
+        "passed": dict(backups.last_proof(look, proof.part)),
+        "unproven_since": backups.unproven_since(look, proof),
+    }
+
+
+def _proof_words(seen: t.Mapping[str, t.Any], now: int | None) -> str:
+    at = number(seen["passed"].get("at"))
+    told = "NEVER" if at is None or now is None else f"{age(max(0, now - at))} ago"
+    return f"{told}, NOT PASSED since" if seen["unproven_since"] else told
 
 
 def _certificates(look: Look) -> dict[str, t.Any]:
@@ -284,7 +300,7 @@ def _serving_rows(seen: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         yield from _wrapped(label, f"{len(answering)} of {len(names)} answer{vip}")
 
 
-def _backup_rows(seen: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+def _backup_rows(seen: t.Mapping[str, t.Any], now: int | None) -> t.Iterator[str]:
     if not seen["seen"]:
         yield from _wrapped("Backups", "NOT KNOWN: nobody could ask the repository")
         return
@@ -303,6 +319,8 @@ def _backup_rows(seen: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     elif seen["archive_failing"] is False:
         archive = f"WAL archived, {seen['waiting_wal']} segments wait"
     yield from _wrapped("", f"last full {age(full['age_seconds']) + ' ago' if full else 'NEVER'}  {archive}")
+    verified, rehearsed = _proof_words(seen["verification"], now), _proof_words(seen["rehearsal"], now)
+    yield from _wrapped("", f"verified {verified}  restore rehearsed {rehearsed}")
 
 
 def _certificate_rows(seen: t.Mapping[str, t.Any]) -> t.Iterator[str]:
@@ -353,7 +371,7 @@ def lines(
         *(_etcd_rows(seen["etcd"]) if look.members[ETCD] else ()),
         *(_redis_rows(seen["redis"]) if look.members[REDIS] else ()),
         *_serving_rows(seen),
-        *(_backup_rows(seen["backups"]) if look.members[POSTGRES] else ()),
+        *(_backup_rows(seen["backups"], now) if look.members[POSTGRES] else ()),
         *_certificate_rows(seen["certificates"]),
         *_host_rows(look, by_host),
     ]

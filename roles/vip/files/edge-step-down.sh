@@ -4,10 +4,13 @@
 #
 # edge-step-down ADDRESS    Give the virtual address to another edge, if it is here, so that no request is cut off.
 #
-# New connections are left unanswered, so that their clients try again after a second; who is under way gets his answer;
-# then Traefik is restarted, and keepalived lets the address go with its first no. What is held back is so for ten
-# seconds at most, whatever becomes of this script.
+# For two seconds every answer ends its connection: a request sent on a kept one at the moment it is closed would be
+# lost, and only its client could know whether to repeat it. Then new connections are left unanswered, so that their
+# clients try again after a second; who is under way gets his answer; then Traefik is restarted, and keepalived lets the
+# address go with its first no. What is held back is so for ten seconds at most, whatever becomes of this script; the
+# routes are laid down anew by site.yml if it died in between.
 address=$1
+routes=/opt/dedicated/edge/conf/dynamic/odoo.yml
 
 held() {
     [[ -n $(ip -oneline -4 address show to "$address/32") ]]
@@ -26,11 +29,36 @@ under_way() {
         } END { exit !found }'
 }
 
+reloads() {
+    exec 3<>/dev/tcp/127.0.0.1/8082
+    printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+    timeout 2 awk '$1 == "traefik_config_reloads_total" { print $2 }' <&3
+}
+
+# Traefik watches the directory and takes a renamed file at once; a name that does not end in .yml is none of its files.
+rewrite() {
+    cp --preserve "$routes" "$routes.new"
+    sed --expression "$1" "$routes" >"$routes.new"
+    mv "$routes.new" "$routes"
+}
+
+undo() {
+    nft delete table inet dedicated_hold 2>/dev/null || true
+    rewrite '/^ *Connection: close$/d'
+}
+
 if ! held; then
     echo "$address is not here"
     exit 0
 fi
-trap 'nft delete table inet dedicated_hold 2>/dev/null || true' EXIT
+trap undo EXIT
+before=$(reloads)
+rewrite 's/^\( *\)customResponseHeaders:$/&\n\1  Connection: close/'
+for ((i = 0; i < 50; i++)); do
+    [[ $(reloads) == "$before" ]] || break
+    sleep 0.1
+done
+sleep 2
 # Declared before it is deleted, so that it may be there or not.
 nft -f - <<END
 table inet dedicated_hold

@@ -45,9 +45,17 @@ def inventory(names: list[str]) -> dict[str, t.Any]:
 def with_answers(scene: Scene) -> list[dict[str, t.Any]]:
     """The playbook, with what the modules would have returned in the place of its questions."""
     (play,) = yaml.safe_load(PLAYBOOK.read_text(encoding="utf-8"))
+    assert play["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/status.yml"
+    play["tasks"][0:1] = look_tasks(scene)
+    return [play]
+
+
+def look_tasks(scene: Scene) -> list[dict[str, t.Any]]:
+    """The tasks that status and ready share."""
+    tasks = yaml.safe_load((PLAYBOOK.parent / "tasks" / "status.yml").read_text(encoding="utf-8"))
     hosts = scene.look()["hosts"]
     asked = []
-    for task in play["tasks"]:
+    for task in tasks[0]["block"]:
         module = next((name for name in ASKING if f"dedicated.odoo.{name}" in task), None)
         if module is None:
             continue
@@ -60,7 +68,7 @@ def with_answers(scene: Scene) -> list[dict[str, t.Any]]:
         task["vars"] = {**task.get("vars", {}), "__answers": answers, "__arguments": arguments}
         task["failed_when"] = "__arguments | to_json | length == 0"
     assert tuple(asked) == ASKING
-    return [play]
+    return t.cast("list[dict[str, t.Any]]", tasks)
 
 
 def run(place: Path, playbook: t.Any, names: list[str], *arguments: str) -> tuple[int, str, dict[str, t.Any]]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The failure detector's law: every state that must keep the leader key, and the few that may remove it."""
+"""The failure detector's law: every state that must keep the leader key, the few that may remove or hand it over."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ def test_the_synchronous_standby_removes_at_once_under_every_guard() -> None:
     decision = plan.decide(dead(), law("b"))
     assert decision.code == plan.REMOVE
     assert decision.agreeing == ("b", "c")
-    removal = decision.removal
+    removal = decision.act
     assert removal is not None
-    assert (removal.leader, removal.revision) == ("a", REVISION)
+    assert (removal.code, removal.leader, removal.revision) == (plan.REMOVE, "a", REVISION)
+    assert removal.story == {"step": 1, "removed": "a"}
     assert removal.delete == "/dedicated/shop/leader"
+    assert removal.puts == ()
     assert removal.hold == "/dedicated-ops/shop/detector-hold"
     assert set(removal.guards) == {
         plan.Guard("/dedicated/shop/leader", plan.VALUE, "a"),
@@ -84,7 +86,7 @@ def test_the_synchronous_standby_removes_at_once_under_every_guard() -> None:
 def test_another_member_lets_the_synchronous_standby_go_first(seconds: float, code: str) -> None:
     decision = plan.decide(dead(), law("c"), seconds)
     assert decision.code == code
-    assert (decision.removal is not None) == (code == plan.REMOVE)
+    assert (decision.act is not None) == (code == plan.REMOVE)
 
 
 @pytest.mark.parametrize("mode", [True, "on", "true", "yes", 1, "ON"])
@@ -96,8 +98,8 @@ def test_the_spellings_of_synchronous(mode: t.Any) -> None:
 @pytest.mark.parametrize("emptied", ["{}", "{ }", ""])
 def test_an_order_that_was_carried_out_leaves_an_empty_key(emptied: str) -> None:
     decision = plan.decide(dead(failover=plan.Entry(emptied, 77)), law())
-    assert decision.removal is not None
-    assert plan.Guard(KEYS.failover, plan.REVISION, revision=77) in decision.removal.guards
+    assert decision.act is not None
+    assert plan.Guard(KEYS.failover, plan.REVISION, revision=77) in decision.act.guards
 
 
 @pytest.mark.parametrize("named", ["b", "b,c", " c , b ", "b,x"])
@@ -163,7 +165,7 @@ KEPT: list[tuple[str, str, dict[str, t.Any]]] = [
 def test_the_key_is_kept(code: str, changes: dict[str, t.Any], me: str) -> None:
     decision = plan.decide(dead(**changes), law(me), agreed_seconds=60.0)
     assert decision.code == code
-    assert decision.removal is None
+    assert decision.act is None
     assert decision.reasons
 
 
@@ -219,7 +221,7 @@ def test_a_vote_that_cannot_be_read_is_none(text: str) -> None:
 )
 def test_a_strict_majority_of_all_members(members: tuple[str, ...], agreeing: tuple[str, ...], removes: bool) -> None:
     view = dead(votes=votes(**{name: vote() for name in agreeing}))
-    assert (plan.decide(view, law("b", members), 60.0).removal is not None) == removes
+    assert (plan.decide(view, law("b", members), 60.0).act is not None) == removes
 
 
 def test_over_all_combinations_nothing_is_removed_against_the_law() -> None:
@@ -248,7 +250,7 @@ def test_over_all_combinations_nothing_is_removed_against_the_law() -> None:
         witness = (b == "yes" and "b" in sync) or (c == "yes" and "c" in sync)
         lawful = me != "a" and mode == "on" and not blocked and both and witness
         decision = plan.decide(view, law(me), agreed_seconds=60.0)
-        assert (decision.removal is not None) == lawful, (b, c, mode, sync, blocked, me)
+        assert (decision.act is not None) == lawful, (b, c, mode, sync, blocked, me)
         assert (decision.code == plan.REMOVE) == lawful
         removed += lawful
     assert removed > 0
@@ -256,7 +258,7 @@ def test_over_all_combinations_nothing_is_removed_against_the_law() -> None:
 
 def test_every_change_after_the_look_breaks_a_guard() -> None:
     """Rule 10: what was read and what is found when the transaction runs."""
-    removal = plan.decide(dead(), law()).removal
+    removal = plan.decide(dead(), law()).act
     assert removal is not None
     found = {
         KEYS.leader: plan.Entry("a", REVISION),
@@ -276,6 +278,237 @@ def test_every_change_after_the_look_breaks_a_guard() -> None:
     assert not holds({**found, KEYS.leader: plan.Entry("c", REVISION)})
     for key in (KEYS.operation, KEYS.failover, KEYS.hold):
         assert not holds({**found, key: LOCK})
+
+
+# --- the second step --------------------------------------------------------------------------------------------------
+
+REMOVED = 60
+HOLD = {"step": 1, "removed": "a", "by": "c", "id": "x"}
+STANDBY = {"state": "running", "role": "replica", "tags": {"clonefrom": True}, "timeline": 3}
+SESSION = 7_587_880_000_000_000_123
+
+
+def cut(**changes: t.Any) -> plan.Snapshot:
+    """a took its key back after the removal and is silent on. Everything allows b to take the lead."""
+    view = dead(
+        leader=plan.Entry("a", REVISION, created=REVISION, lease=5),
+        hold=entry(HOLD, REMOVED),
+        members={"b": plan.Entry(json.dumps(STANDBY), 90, 9, SESSION), "c": plan.Entry(json.dumps(STANDBY), 91, 9, 6)},
+    )
+    return dataclasses.replace(view, **changes)
+
+
+def standby(lease: int = SESSION, **changes: t.Any) -> dict[str, plan.Entry]:
+    return {"b": plan.Entry(json.dumps({**STANDBY, **changes}), 90, 9, lease)}
+
+
+def test_a_leader_that_took_its_key_back_in_silence_loses_it_to_its_synchronous_standby() -> None:
+    decision = plan.decide(cut(), law("b"))
+    assert (decision.code, decision.agreeing) == (plan.HAND_OVER, ("b", "c"))
+    assert any("took its key back" in reason for reason in decision.reasons)
+    act = decision.act
+    assert act is not None
+    assert (act.code, act.leader, act.revision) == (plan.HAND_OVER, "a", REVISION)
+    assert act.story == {"step": 2, "taken_from": "a", "handed_to": "b"}
+    assert act.delete is None
+    # The order counts: whoever has seen the new revision of sync has seen the new holder.
+    assert act.puts == (
+        plan.Put("/dedicated/shop/leader", "b", SESSION),
+        plan.Put("/dedicated/shop/sync", json.dumps(SYNC)),
+    )
+    assert act.hold == "/dedicated-ops/shop/detector-hold"
+    assert set(act.guards) == {
+        plan.Guard("/dedicated/shop/leader", plan.VALUE, "a"),
+        plan.Guard("/dedicated/shop/leader", plan.REVISION, revision=REVISION),
+        plan.Guard("/dedicated/shop/sync", plan.REVISION, revision=24),
+        plan.Guard("/dedicated/shop/config", plan.REVISION, revision=12),
+        plan.Guard("/dedicated-ops/shop/detector/b", plan.REVISION, revision=101),
+        plan.Guard("/dedicated-ops/shop/detector/c", plan.REVISION, revision=102),
+        plan.Guard("/dedicated-ops/shop/operation", plan.ABSENT),
+        plan.Guard("/dedicated/shop/failover", plan.ABSENT),
+        plan.Guard("/dedicated-ops/shop/detector-hold", plan.REVISION, revision=REMOVED),
+        plan.Guard("/dedicated/shop/members/b", plan.LEASE, lease=SESSION),
+    }
+
+
+def test_without_a_hold_the_same_is_a_removal() -> None:
+    assert plan.decide(cut(hold=None), law("b")).code == plan.REMOVE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hold": entry({"removed": "a"}, REMOVED)},
+        {"hold": entry(HOLD, REVISION - 1)},
+        {"failover": plan.Entry("{}", 77)},
+        {"members": standby(role="sync_standby")},
+        {"members": standby(tags={})},
+        {"members": standby(tags={"nofailover": False, "failover_priority": 2})},
+        {"members": {"b": plan.Entry('{"state": "running", "role": "replica"}', 90, 9, 1)}},
+        {"sync": entry({**SYNC, "sync_standby": "c, b"}, 24)},
+    ],
+)
+def test_what_else_is_handed_over(changes: dict[str, t.Any]) -> None:
+    assert plan.decide(cut(**changes), law("b")).code == plan.HAND_OVER
+
+
+NOT_HANDED: list[tuple[str, dict[str, t.Any]]] = [
+    ("handed over already", {"hold": entry({"step": 2, "taken_from": "a", "handed_to": "b"}, REMOVED)}),
+    ("step 2 that names a removal", {"hold": entry({**HOLD, "step": 2}, REMOVED)}),
+    ("a step nobody knows", {"hold": entry({**HOLD, "step": 0}, REMOVED)}),
+    ("step is a text", {"hold": entry({**HOLD, "step": "1"}, REMOVED)}),
+    ("step is true", {"hold": entry({**HOLD, "step": True}, REMOVED)}),
+    ("step is 1.0", {"hold": entry({**HOLD, "step": 1.0}, REMOVED)}),
+    ("step is null", {"hold": entry({**HOLD, "step": None}, REMOVED)}),
+    ("removal from another", {"hold": entry({**HOLD, "removed": "c"}, REMOVED)}),
+    ("removal from nobody", {"hold": entry({"step": 1}, REMOVED)}),
+    ("an older hold of another", {"hold": entry({"removed": "c"}, REMOVED)}),
+    ("hold is no JSON", {"hold": plan.Entry("?", REMOVED)}),
+    ("hold is empty", {"hold": plan.Entry("", REMOVED)}),
+    ("hold is a list", {"hold": entry(["a"], REMOVED)}),
+    ("hold is a name", {"hold": entry('"a"', REMOVED)}),
+    ("hold is younger than the key", {"hold": entry(HOLD, REVISION + 1)}),
+    ("hold is of the same moment", {"hold": entry(HOLD, REVISION)}),
+    ("the key was only renewed since", {"leader": plan.Entry("a", REVISION, created=REMOVED - 1)}),
+    ("when the key was made is not known", {"leader": plan.Entry("a", REVISION)}),
+    ("no member keys", {"members": {}}),
+    ("no member key of b", {"members": {"c": plan.Entry(json.dumps(STANDBY), 91, 9, 6)}}),
+    ("no lease", {"members": standby(lease=0)}),
+    ("a lease that cannot be", {"members": standby(lease=-1)}),
+    ("member key is no JSON", {"members": {"b": plan.Entry("{", 90, 9, SESSION)}}),
+    ("member key is a list", {"members": {"b": plan.Entry("[]", 90, 9, SESSION)}}),
+    ("member key says nothing", {"members": {"b": plan.Entry("{}", 90, 9, SESSION)}}),
+    ("starting", {"members": standby(state="starting")}),
+    ("stopped", {"members": standby(state="stopped")}),
+    ("crashed", {"members": standby(state="crashed")}),
+    ("creating replica", {"members": standby(state="creating replica")}),
+    ("state is no text", {"members": standby(state=["running"])}),
+    ("a primary", {"members": standby(role="primary")}),
+    ("a primary of old", {"members": standby(role="master")}),
+    ("demoted", {"members": standby(role="demoted")}),
+    ("promoted", {"members": standby(role="promoted")}),
+    ("uninitialized", {"members": standby(role="uninitialized")}),
+    ("a standby leader", {"members": standby(role="standby_leader")}),
+    ("role is no text", {"members": standby(role=["replica"])}),
+    ("nofailover", {"members": standby(tags={"nofailover": True})}),
+    ("nofailover as text", {"members": standby(tags={"nofailover": "false"})}),
+    ("priority 0", {"members": standby(tags={"failover_priority": 0})}),
+    ("priority below", {"members": standby(tags={"failover_priority": -1})}),
+    ("priority is a text", {"members": standby(tags={"failover_priority": "1"})}),
+    ("priority is true", {"members": standby(tags={"failover_priority": True})}),
+    ("tags are a list", {"members": standby(tags=["nofailover"])}),
+    ("tags are null", {"members": standby(tags=None)}),
+]
+
+
+@pytest.mark.parametrize("me", ["b", "c"])
+@pytest.mark.parametrize("changes", [case[1] for case in NOT_HANDED], ids=[case[0] for case in NOT_HANDED])
+def test_the_key_is_not_handed_over(changes: dict[str, t.Any], me: str) -> None:
+    decision = plan.decide(cut(**changes), law(me), agreed_seconds=60.0)
+    assert (decision.code, decision.act) == (plan.HOLD_OFF, None)
+    assert "not handed over: " in decision.reasons[0]
+
+
+@pytest.mark.parametrize(("code", "changes"), [case[1:] for case in KEPT], ids=[case[0] for case in KEPT])
+@pytest.mark.parametrize("me", ["b", "c"])
+def test_what_keeps_a_key_from_removal_keeps_it_from_being_handed_over(
+    code: str, changes: dict[str, t.Any], me: str
+) -> None:
+    decision = plan.decide(cut(**changes), law(me), agreed_seconds=60.0)
+    assert decision.act is None
+    looked_at_first = {"leader", "config", "operation", "failover"} & set(changes)
+    assert decision.code == (code if looked_at_first else plan.HOLD_OFF)
+
+
+def test_nobody_hands_the_key_to_another() -> None:
+    for me in ("c", "d"):
+        view = cut(votes=votes(b=vote(), c=vote(), d=vote()), members={**cut().members, "d": cut().members["c"]})
+        decision = plan.decide(view, law(me, ("a", "b", "c", "d")), agreed_seconds=60.0)
+        assert (decision.code, decision.act) == (plan.HOLD_OFF, None)
+        assert "that is for b to do" in decision.reasons[0]
+    assert plan.decide(cut(), law("a"), 60.0).code == plan.OWN_LEADER
+
+
+def test_a_standby_that_hears_the_leader_does_not_take_its_key() -> None:
+    view = cut(
+        sync=entry({**SYNC, "sync_standby": "b,e"}, 24),
+        votes=votes(b=plan.Vote().as_text(), c=vote(), d=vote(), e=vote()),
+    )
+    decision = plan.decide(view, law("b", ("a", "b", "c", "d", "e")), 60.0)
+    assert (decision.code, decision.act) == (plan.HOLD_OFF, None)
+
+
+def test_over_all_combinations_nothing_is_handed_over_against_the_law() -> None:
+    """Rule 11 said once more, plainly, over every combination of what it speaks of."""
+    says = {"no": plan.Vote().as_text(), "yes": vote(), "yes, not streaming": vote(streaming=False)}
+    says["too early"] = vote(silence=1.9)
+    holds = {
+        "removal": HOLD,
+        "old removal": {"removed": "a"},
+        "handing over": {"step": 2, "taken_from": "a"},
+        "other": {"step": 1, "removed": "c"},
+        "garbage": 7,
+    }
+    syncs = {"b": "b", "c": "c", "none": None}
+    patronis = {
+        "well": standby(),
+        "no lease": standby(lease=0),
+        "starting": standby(state="starting"),
+        "primary": standby(role="primary"),
+        "nofailover": standby(tags={"nofailover": True}),
+    }
+    handed = 0
+    for b, c, hold, sync, made, patroni, me in itertools.product(
+        says, says, holds, syncs, (REMOVED - 1, REMOVED + 1), patronis, MEMBERS
+    ):
+        own = patronis[patroni]["b"]
+        view = cut(
+            leader=plan.Entry("a", REVISION, made),
+            hold=entry(holds[hold], REMOVED),
+            sync=entry({"leader": "a", "sync_standby": syncs[sync]}, 24),
+            votes=votes(b=says[b], c=says[c], a=vote()),
+            members={"b": own, "c": own},
+        )
+        agreed = b.startswith("yes") and c.startswith("yes")
+        mine = (me == "b" and (b, sync) == ("yes", "b")) or (me == "c" and (c, sync) == ("yes", "c"))
+        retaken = hold in ("removal", "old removal") and made > REMOVED
+        lawful = agreed and mine and retaken and patroni == "well"
+        decision = plan.decide(view, law(me), agreed_seconds=60.0)
+        assert (decision.act is not None) == lawful, (b, c, hold, sync, made, patroni, me)
+        assert (decision.code == plan.HAND_OVER) == lawful
+        handed += lawful
+    assert handed > 0
+
+
+def test_every_change_after_the_look_breaks_a_guard_of_the_second_step() -> None:
+    act = plan.decide(cut(), law()).act
+    assert act is not None
+    view = cut()
+    found = {
+        KEYS.leader: view.leader,
+        KEYS.sync: view.sync,
+        KEYS.config: view.config,
+        KEYS.hold: view.hold,
+        KEYS.vote("b"): view.votes["b"],
+        KEYS.vote("c"): view.votes["c"],
+    }
+    own = {KEYS.member("b"): view.members["b"]}
+
+    def holds(world: t.Mapping[str, plan.Entry | None]) -> bool:
+        return all(guard.why_not(world.get(guard.key)) is None for guard in act.guards)
+
+    assert holds({**found, **own})
+    for key, was in found.items():
+        assert was is not None
+        assert not holds({**found, **own, key: dataclasses.replace(was, revision=was.revision + 1)})
+        assert not holds({**found, **own, key: None})
+    for key in (KEYS.operation, KEYS.failover):
+        assert not holds({**found, **own, key: LOCK})
+    # Patroni writes its member key in every loop; only another session is another Patroni.
+    rewritten = plan.Entry("{}", 150, 9, SESSION)
+    assert holds({**found, KEYS.member("b"): rewritten})
+    assert not holds({**found, KEYS.member("b"): dataclasses.replace(rewritten, lease=SESSION + 1)})
+    assert not holds(found)
 
 
 def test_numbers_do_not_make_another_decision_but_people_do() -> None:
@@ -387,6 +620,41 @@ def test_a_receiver_that_still_looks_streaming_afterwards_proves_nothing() -> No
         since=90.0,
     )
     assert plan.own_vote(state, 103.0, TIMING).streaming is False
+
+
+def anew(before: plan.Watch | None, at: float, **changes: t.Any) -> plan.Watch:
+    return plan.Watch.of(dataclasses.replace(TARGET, revision=REVISION + 9, **changes), at, before)
+
+
+def test_a_silence_that_goes_on_under_a_new_key_began_with_streaming() -> None:
+    before = watch(seen(plan.STREAM, 100.5, alive=True, streaming=True), *failures(103.0))
+    state = anew(before, 104.0)
+    assert (state.target.revision, state.since, state.silence(110.0)) == (REVISION + 9, 104.0, 0.0)
+    for observation in failures(105.0):
+        state = state.heard(dataclasses.replace(observation, target=state.target), TIMING)
+    assert not state.suspects(105.9, TIMING)
+    assert plan.own_vote(state, 106.0, TIMING) == plan.Vote("a", REVISION + 9, 2.0, True, state.evidence(106.0))
+    # And so on, however often it takes its key; but a sign of life is judged anew.
+    assert plan.Watch.of(dataclasses.replace(TARGET, revision=99), 107.0, state).streaming is True
+    heard = state.heard(plan.Observation(plan.REST, state.target, 106.9, 107.0, True, "x"), TIMING)
+    assert heard.streaming is False
+
+
+@pytest.mark.parametrize(
+    ("observations", "changes"),
+    [
+        ([], {}),
+        ([seen(plan.STREAM, 100.5, alive=True, streaming=True)], {}),
+        ([seen(plan.STREAM, 100.5, alive=True, streaming=True), *failures(103.0)[:2]], {}),
+        ([seen(plan.REST, 100.5, alive=True), *failures(103.0)], {}),
+        ([seen(plan.STREAM, 100.5, alive=True, streaming=True), *failures(103.0)], {"leader": "c"}),
+        ([seen(plan.STREAM, 100.5, alive=True, streaming=True), *failures(103.0)], {"postgres": ("10.0.0.9", 5432)}),
+    ],
+    ids=["nothing heard", "it lives", "not all kinds failed", "not streaming", "another leader", "another address"],
+)
+def test_what_is_not_carried_over(observations: list[plan.Observation], changes: dict[str, t.Any]) -> None:
+    assert anew(watch(*observations), 104.0, **changes).streaming is False
+    assert anew(None, 104.0, **changes).streaming is False
 
 
 def test_without_suspicion_a_vote_says_nothing() -> None:

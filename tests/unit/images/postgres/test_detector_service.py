@@ -79,8 +79,8 @@ class FakeEtcd:
         # Path -> an answer instead of the real one, taken once.
         self.instead: dict[str, list[tuple[int, t.Any]]] = {}
         # Called before a transaction that compares something.
-        self.before_removal: t.Callable[[], None] = lambda: None
-        # The removal is carried out, but nobody hears of it.
+        self.before_act: t.Callable[[], None] = lambda: None
+        # The act is carried out, but nobody hears of it.
         self.lose_answer = False
 
     # --- for tests ---
@@ -182,10 +182,12 @@ class FakeEtcd:
                 "value": b64(self.keys[name]["value"]),
                 "mod_revision": str(self.keys[name]["mod"]),
                 "create_revision": str(self.keys[name]["create"]),
+                # As the gateway does, nothing is said of what is zero.
+                **({"lease": self.keys[name]["lease"]} if self.keys[name]["lease"] != "0" else {}),
             }
             for name in names
         ]
-        # As the gateway does, nothing is said of an empty list.
+        # Nor of an empty list.
         return {"response_range": {"header": self._header(), **({"kvs": kvs, "count": str(len(kvs))} if kvs else {})}}
 
     def _holds(self, compare: dict[str, t.Any]) -> bool:
@@ -195,14 +197,19 @@ class FakeEtcd:
             return (found["create"] if found else 0) == int(compare["create_revision"])
         if compare["target"] == "MOD":
             return (found["mod"] if found else 0) == int(compare["mod_revision"])
+        if compare["target"] == "LEASE":
+            return (found["lease"] if found else "0") == compare["lease"]
         assert compare["target"] == "VALUE"
         return found is not None and found["value"] == text(compare["value"])
 
     def _txn(self, data: dict[str, t.Any]) -> tuple[int, t.Any]:
         if data["compare"]:
-            self.before_removal()
+            self.before_act()
             self.expire()
         succeeded = all(self._holds(compare) for compare in data["compare"])
+        puts = [step["request_put"] for step in data["success"] if "request_put" in step]
+        if succeeded and any(put["lease"] not in {"0", *self.leases} for put in puts):
+            return 404, {"code": 5, "message": "etcdserver: requested lease not found"}
         responses = []
         for step in data["success"] if succeeded else data.get("failure", []):
             if "request_range" in step:
@@ -248,6 +255,9 @@ class FakeSenses:
         ]
 
 
+STANDBY = {"state": "running", "role": "replica"}
+
+
 class World:
     """Patroni's keys as they stand, and a detector per member."""
 
@@ -261,15 +271,26 @@ class World:
         self.metrics: dict[str, shown.Metrics] = {}
         self.detectors: dict[str, service.Detector] = {}
         for number, name in enumerate(MEMBERS, 1):
-            self.etcd.set(
-                KEYS.members + name,
-                {"api_url": f"https://10.0.0.{number}:8008/patroni", "conn_url": f"postgres://10.0.0.{number}:5432/x"},
-            )
+            address = {
+                "api_url": f"https://10.0.0.{number}:8008/patroni",
+                "conn_url": f"postgres://10.0.0.{number}:5432/x",
+            }
+            self.etcd.leases[self.session(name)] = (float("inf"), 20)
+            self.etcd.set(KEYS.member(name), {**address, **STANDBY}, self.session(name))
         self.etcd.set(KEYS.config, {"synchronous_mode": True})
         self.etcd.set(KEYS.sync, {"leader": "a", "sync_standby": "b", "quorum": 0})
-        self.etcd.set(KEYS.leader, "a")
+        self.take("a")
         for name in MEMBERS:
             self.start(name, **settings)
+
+    @staticmethod
+    def session(name: str) -> str:
+        """The lease of a member's Patroni."""
+        return str(7_000_000_000_000_000_000 + ord(name))
+
+    def take(self, name: str) -> None:
+        """A member's Patroni takes the free key."""
+        self.etcd.set(KEYS.leader, name, self.session(name))
 
     def start(self, name: str, **settings: t.Any) -> None:
         config = configuration.parse(json.dumps({**CONFIG, **settings, "name": name}))
@@ -297,7 +318,16 @@ class World:
                     self.detectors[name].tick()
 
     def removals(self) -> list[dict[str, t.Any]]:
-        return [event for name in MEMBERS for event in self.logs[name] if event["event"] == "removal"]
+        return self.told("removal")
+
+    def told(self, event: str) -> list[dict[str, t.Any]]:
+        return [told for name in MEMBERS for told in self.logs[name] if told["event"] == event]
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """Removals and handings over, as the metrics say."""
+        lines = dict(line.rsplit(" ", 1) for line in self.metrics[name].text().splitlines() if line[0] != "#")
+        first, second = (lines[f"dedicated_detector_{kind}_total"] for kind in ("removals", "handovers"))
+        return int(first), int(second)
 
     def code(self, name: str) -> str | None:
         decision = self.detectors[name].decision
@@ -345,22 +375,23 @@ def test_the_hold_stands_for_its_time_and_nothing_is_removed_meanwhile(world: Wo
     world.dead.add("a")
     world.run(4)
     assert len(world.removals()) == 1
-    # It was a false alarm: the leader takes its key back, and dies only then.
+    # Its successor dies too.
     world.dead.clear()
-    world.etcd.set(KEYS.leader, "a")
+    world.take("b")
+    world.etcd.set(KEYS.sync, {"leader": "b", "sync_standby": "c", "quorum": 0})
     world.run(2)
-    world.dead.add("a")
+    world.dead.add("b")
     world.run(290)
     assert KEYS.leader in world.etcd.keys
-    assert world.code("b") == plan.HOLD_OFF
-    assert f'dedicated_detector_refusals_total{{code="{plan.HOLD_OFF}"}} 1' in world.metrics["b"].text()
+    assert world.code("c") == plan.HOLD_OFF
+    assert f'dedicated_detector_refusals_total{{code="{plan.HOLD_OFF}"}} 1' in world.metrics["c"].text()
     world.run(20)
     assert len(world.removals()) == 2
 
 
 def test_another_member_removes_when_the_standby_agrees_but_does_not_act(world: World) -> None:
     world.dead.add("a")
-    world.detectors["b"]._remove = lambda *_: None  # type: ignore[method-assign]
+    world.detectors["b"]._carry_out = lambda *_: None  # type: ignore[method-assign]
     world.run(5)
     assert [removal["by"] for removal in world.removals()] == ["c"]
 
@@ -444,7 +475,7 @@ def test_what_forbids_it_before_and_at_the_last_moment(key: str, value: t.Any, c
         if late.code("b") == plan.REMOVE:
             late.etcd.set(key, value)
 
-    late.etcd.before_removal = at_the_last_moment
+    late.etcd.before_act = at_the_last_moment
     late.dead.add("a")
     late.run(20)
     assert KEYS.leader in late.etcd.keys
@@ -457,7 +488,7 @@ def test_what_forbids_it_before_and_at_the_last_moment(key: str, value: t.Any, c
 
 @pytest.mark.parametrize("who", ["b", "c"])
 def test_a_vote_that_changes_at_the_last_moment_stops_it(world: World, who: str) -> None:
-    world.etcd.before_removal = lambda: world.etcd.drop(KEYS.vote(who))
+    world.etcd.before_act = lambda: world.etcd.drop(KEYS.vote(who))
     world.dead.add("a")
     world.run(3)
     assert KEYS.leader in world.etcd.keys
@@ -468,7 +499,7 @@ def test_a_leader_that_takes_its_key_anew_at_the_last_moment_keeps_it(world: Wor
     def take_it_anew() -> None:
         world.etcd.set(KEYS.leader, "a")
 
-    world.etcd.before_removal = take_it_anew
+    world.etcd.before_act = take_it_anew
     world.dead.add("a")
     world.run(20)
     assert KEYS.leader in world.etcd.keys
@@ -524,6 +555,267 @@ def test_known_addresses_serve_when_the_members_key_is_gone(world: World) -> Non
     assert len(world.removals()) == 1
 
 
+# --- the second step --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def retaken() -> World:
+    """The standbys hear nothing of a healthy leader, and it has just taken its key back."""
+    made = World()
+    made.run(3)
+    made.blind.update("bc")
+    take_back(made)
+    return made
+
+
+def take_back(world: World, name: str = "a") -> None:
+    for _ in range(10):
+        if KEYS.leader not in world.etcd.keys:
+            break
+        world.run(0.5)
+    (removal,) = world.removals()
+    assert (removal["step"], removal["removed"]) == (1, "a")
+    # A moment without a leader, in which the detectors look.
+    world.run(0.5)
+    assert world.code("b") == plan.NO_LEADER
+    world.take(name)
+
+
+def until_handed(world: World, seconds: float = 4.0) -> float:
+    began = world.clock.now
+    while not world.told("handing_over"):
+        world.run(0.5)
+        assert world.clock.now - began <= seconds
+    return world.clock.now - began
+
+
+def untouched(world: World) -> bool:
+    """The key is a's, and nothing was left of an attempt."""
+    holds = [lease for lease, (_until, ttl) in world.etcd.leases.items() if ttl == 300]
+    return world.etcd.keys[KEYS.leader]["value"] == "a" and not world.told("handing_over") and len(holds) <= 1
+
+
+@pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "b", "a")])
+def test_removed_retaken_silent_on_handed_over_and_nothing_more(order: tuple[str, ...]) -> None:
+    world = World()
+    world.run(3)
+    world.blind.update("bc")
+    take_back(world)
+    sync = dict(world.etcd.keys[KEYS.sync])
+    first_hold = world.etcd.keys[KEYS.hold]["lease"]
+    took = world.clock.now
+    while world.etcd.keys[KEYS.leader]["value"] == "a":
+        world.run(0.5, order)
+        assert world.clock.now - took <= 4.0
+    assert world.clock.now - took >= 2.0
+    (story,) = world.told("handing_over")
+    assert (story["step"], story["taken_from"], story["handed_to"], story["by"]) == (2, "a", "b", "b")
+    assert set(story["votes"]) == {"b", "c"}
+    assert all(vote["silence_seconds"] >= 2.0 for vote in story["votes"].values())
+    assert any("took its key back" in reason for reason in story["why"])
+    assert world.etcd.keys[KEYS.leader]["lease"] == world.session("b") == world.etcd.keys[KEYS.member("b")]["lease"]
+    # What the old leader has read of /sync is no longer the last word.
+    assert world.etcd.keys[KEYS.sync]["value"] == sync["value"]
+    assert world.etcd.keys[KEYS.sync]["mod"] > sync["mod"]
+    hold = world.etcd.keys[KEYS.hold]
+    assert {key: story[key] for key in world.etcd.value(KEYS.hold)} == world.etcd.value(KEYS.hold)
+    assert hold["lease"] != first_hold
+    until, ttl = world.etcd.leases[hold["lease"]]
+    assert (ttl, until - world.clock.now) == (300, 300)
+    assert (world.counts("b"), world.counts("c")) == ((1, 1), (0, 0))
+    # b leads, and within the hold its own standbys may hear nothing of it either: nothing more happens.
+    world.etcd.set(KEYS.sync, {"leader": "b", "sync_standby": "c", "quorum": 0})
+    world.blind.clear()
+    world.run(2)
+    world.blind.update("ac")
+    world.run(293)
+    assert world.etcd.keys[KEYS.leader]["value"] == "b"
+    assert world.code("c") == plan.HOLD_OFF
+    assert len(world.told("handing_over")) == 1
+    world.run(10)
+    assert KEYS.leader not in world.etcd.keys
+    assert [removal["removed"] for removal in world.removals()] == ["a", "b"]
+
+
+def test_a_leader_that_takes_it_back_a_second_time_keeps_it_for_the_hold(retaken: World) -> None:
+    """Whatever it was that let it: within the hold there is no third step."""
+    until_handed(retaken)
+    retaken.etcd.drop(KEYS.leader)
+    retaken.run(1)
+    retaken.take("a")
+    retaken.run(60)
+    assert retaken.etcd.keys[KEYS.leader]["value"] == "a"
+    assert retaken.code("b") == plan.HOLD_OFF
+    assert len(retaken.told("handing_over")) == 1
+
+
+def test_taken_back_between_two_looks_is_the_same() -> None:
+    world = World()
+    world.run(3)
+    world.blind.update("bc")
+    while KEYS.leader in world.etcd.keys:
+        world.run(0.5, ("c", "b", "a"))
+    world.take("a")
+    until_handed(world)
+
+
+def test_taken_back_and_silence_over_nothing_more_happens(retaken: World) -> None:
+    retaken.run(1)
+    retaken.blind.clear()
+    retaken.run(60)
+    assert untouched(retaken)
+    assert retaken.code("b") == plan.HOLD_OFF
+    # It dies only then, and within the hold: that is the second step's all the same.
+    retaken.dead.add("a")
+    until_handed(retaken)
+
+
+def test_a_standby_that_streams_no_more_when_the_second_silence_begins_takes_nothing(retaken: World) -> None:
+    retaken.blind.clear()
+    retaken.not_streaming.add("b")
+    retaken.run(5)
+    retaken.blind.update("bc")
+    retaken.run(60)
+    assert untouched(retaken)
+
+
+def test_taken_by_another_nothing_more_happens() -> None:
+    world = World()
+    world.run(3)
+    world.blind.update("bc")
+    take_back(world, "c")
+    world.etcd.set(KEYS.sync, {"leader": "c", "sync_standby": "b", "quorum": 0})
+    world.blind = {"a", "b"}
+    world.run(290)
+    assert world.etcd.keys[KEYS.leader]["value"] == "c"
+    assert world.code("b") == plan.HOLD_OFF
+    assert not world.told("handing_over")
+
+
+def test_what_was_seen_before_another_led_is_not_carried_over(retaken: World) -> None:
+    """a again, but b was the leader in between: whether it streams from a now, nobody has seen."""
+    until_handed(retaken)
+    retaken.run(5)
+    retaken.etcd.drop(KEYS.hold)
+    retaken.take("a")
+    retaken.run(60)
+    assert retaken.etcd.keys[KEYS.leader]["value"] == "a"
+    assert retaken.code("b") == plan.NO_SYNC_WITNESS
+
+
+@pytest.mark.parametrize("hold", ["garbage", {"step": 1}, {"removed": "c"}, {"step": 2, "removed": "a"}, ["a"]])
+def test_a_hold_that_tells_something_else(retaken: World, hold: t.Any) -> None:
+    retaken.etcd.keys[KEYS.hold]["value"] = hold if isinstance(hold, str) else json.dumps(hold)
+    retaken.run(60)
+    assert untouched(retaken)
+    assert retaken.code("b") == plan.HOLD_OFF
+
+
+def test_a_hold_of_an_older_detector_is_a_removal(retaken: World) -> None:
+    retaken.etcd.keys[KEYS.hold]["value"] = json.dumps({"removed": "a", "by": "c", "id": "x"})
+    until_handed(retaken)
+
+
+def test_a_hold_that_is_younger_than_the_key_tells_of_something_else(retaken: World) -> None:
+    retaken.etcd.set(KEYS.hold, retaken.etcd.value(KEYS.hold))
+    retaken.run(60)
+    assert untouched(retaken)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda etcd: etcd.set(KEYS.operation, {"by": "x"}), KEYS.operation),
+        (lambda etcd: etcd.set(KEYS.failover, {"leader": "a", "member": "c"}), KEYS.failover),
+        (lambda etcd: etcd.set(KEYS.config, {"synchronous_mode": True, "pause": True}), KEYS.config),
+        # The old leader goes on alone.
+        (lambda etcd: etcd.set(KEYS.sync, {"leader": "a", "sync_standby": None}), KEYS.sync),
+        (lambda etcd: etcd.drop(KEYS.sync), KEYS.sync),
+        (lambda etcd: etcd.set(KEYS.leader, "a"), KEYS.leader),
+        (lambda etcd: etcd.set(KEYS.leader, "c"), KEYS.leader),
+        (lambda etcd: etcd.drop(KEYS.leader), KEYS.leader),
+        (lambda etcd: etcd.set(KEYS.hold, "{}"), KEYS.hold),
+        (lambda etcd: etcd.drop(KEYS.hold), KEYS.hold),
+        (lambda etcd: etcd.set(KEYS.vote("b"), plan.Vote().as_text()), KEYS.vote("b")),
+        (lambda etcd: etcd.drop(KEYS.vote("c")), KEYS.vote("c")),
+        # Another Patroni of b, or none.
+        (lambda etcd: etcd.set(KEYS.member("b"), STANDBY, World.session("c")), KEYS.member("b")),
+        (lambda etcd: etcd.set(KEYS.member("b"), STANDBY), KEYS.member("b")),
+        (lambda etcd: etcd.drop(KEYS.member("b")), KEYS.member("b")),
+        (lambda etcd: etcd.end_lease(World.session("b")), KEYS.member("b")),
+        # The key stands, but its lease is gone.
+        (lambda etcd: etcd.leases.pop(World.session("b")), "requested lease not found"),
+    ],
+)
+def test_what_comes_between_the_look_and_the_second_step(
+    retaken: World, change: t.Callable[[FakeEtcd], object], told: str
+) -> None:
+    tries: list[tuple[dict[str, t.Any], int]] = []
+
+    def at_the_last_moment() -> None:
+        if not tries:
+            change(retaken.etcd)
+        tries.append((dict(retaken.etcd.keys), len(retaken.etcd.leases)))
+
+    retaken.etcd.before_act = at_the_last_moment
+    for _ in range(8):
+        if not tries:
+            retaken.run(0.5, ("a", "c", "b"))
+    assert len(tries) == 1
+    # Nothing was written, and the lease of the hold that was not put is gone.
+    assert (retaken.etcd.keys, len(retaken.etcd.leases)) == (tries[0][0], tries[0][1] - 1)
+    assert not retaken.told("handing_over")
+    assert retaken.counts("b") == (1, 0)
+    problems = [event["problem"] for event in retaken.logs["b"] if event.get("about") == "handing_over"]
+    assert len(problems) == 1
+    assert told in problems[0]
+
+
+def test_patroni_writing_its_member_key_meanwhile_is_no_hindrance(retaken: World) -> None:
+    retaken.etcd.before_act = lambda: (
+        retaken.etcd.set(KEYS.member("b"), {**STANDBY, "xlog_location": 7}, World.session("b")),
+        None,
+    )[1]
+    until_handed(retaken)
+
+
+def test_of_two_synchronous_standbys_one_takes_it(retaken: World) -> None:
+    retaken.etcd.set(KEYS.sync, {"leader": "a", "sync_standby": "b,c", "quorum": 0})
+    until_handed(retaken)
+    retaken.run(5)
+    assert len(retaken.told("handing_over")) == 1
+
+
+def test_a_handing_over_whose_answer_is_lost_is_not_repeated_and_found_later(retaken: World) -> None:
+    retaken.etcd.lose_answer = True
+    while retaken.etcd.keys[KEYS.leader]["value"] == "a":
+        retaken.run(0.5)
+    assert len(retaken.told("handing_over_unsure")) == 1
+    assert not retaken.told("handing_over")
+    retaken.etcd.lose_answer = False
+    retaken.run(1)
+    (story,) = retaken.told("handing_over")
+    assert (story["handed_to"], story["revision"]) == ("b", retaken.etcd.keys[KEYS.hold]["mod"])
+    assert retaken.counts("b") == (1, 1)
+    # The hold stands: its lease was not revoked.
+    assert retaken.etcd.value(KEYS.hold)["step"] == 2
+
+
+def test_a_handing_over_whose_fate_is_unknown_is_tried_again_after_a_while(retaken: World) -> None:
+    attempts: list[float] = []
+
+    def vanish() -> None:
+        attempts.append(retaken.clock.now)
+        if len(attempts) == 1:
+            raise TimeoutError("timed out")
+
+    retaken.etcd.before_act = vanish
+    until_handed(retaken, 12.0)
+    assert len(attempts) == 2
+    assert attempts[1] - attempts[0] >= service.UNSURE_SECONDS
+    assert retaken.etcd.keys[KEYS.leader]["value"] == "b"
+
+
 # --- trouble with etcd ------------------------------------------------------------------------------------------------
 
 
@@ -531,8 +823,9 @@ def test_an_outage_of_etcd_neither_ends_it_nor_lets_it_act(world: World) -> None
     world.etcd.down["*"] = NotSent("refused")
     world.dead.add("a")
     world.run(30)
-    for lease in list(world.etcd.leases):
-        world.etcd.leases[lease] = (0.0, 3)
+    for lease, (_until, ttl) in world.etcd.leases.items():
+        if ttl == service.VOTE_SECONDS:
+            world.etcd.leases[lease] = (0.0, ttl)
     assert KEYS.leader in world.etcd.keys
     assert world.metrics["b"].healthy()
     assert "dedicated_detector_etcd_errors_total 60" in world.metrics["b"].text()
@@ -565,7 +858,7 @@ def test_a_removal_whose_fate_is_unknown_is_tried_again_after_a_while(world: Wor
         if len(attempts) <= 1:
             raise TimeoutError("timed out")
 
-    world.etcd.before_removal = vanish
+    world.etcd.before_act = vanish
     del world.detectors["c"]
     revision = world.etcd.keys[KEYS.leader]["mod"]
     world.etcd.set(KEYS.vote("c"), plan.Vote("a", revision, 9.0, False).as_text())
@@ -658,7 +951,8 @@ def test_when_no_endpoint_answers_all_are_named() -> None:
     assert all(endpoint in str(caught.value) for endpoint in ENDPOINTS)
 
 
-REMOVAL = plan.Removal("a", 51, KEYS.leader, KEYS.hold, (plan.Guard(KEYS.leader, plan.REVISION, revision=51),))
+GUARD = plan.Guard(KEYS.leader, plan.REVISION, revision=51)
+REMOVAL = plan.Act(plan.REMOVE, "a", 51, {}, (GUARD,), KEYS.hold, delete=KEYS.leader)
 
 
 def test_a_removal_goes_to_another_endpoint_only_when_it_was_surely_not_sent() -> None:
@@ -666,21 +960,51 @@ def test_a_removal_goes_to_another_endpoint_only_when_it_was_surely_not_sent() -
     assert fake.set(KEYS.leader, "a") == 51
     fake.down[ENDPOINTS[1]] = TimeoutError("timed out")
     with pytest.raises(Unsure):
-        etcd.remove(REMOVAL, "{}", "0")
+        etcd.carry_out(REMOVAL, "{}", "0")
     assert KEYS.leader in fake.keys
     fake.clock.now += PENALTY_SECONDS
     fake.down[ENDPOINTS[1]] = NotSent("refused")
-    assert etcd.remove(REMOVAL, "{}", "0").done
+    assert etcd.carry_out(REMOVAL, "{}", "0").done
     assert KEYS.leader not in fake.keys
-    assert not etcd.remove(REMOVAL, "{}", "0").done
+    assert not etcd.carry_out(REMOVAL, "{}", "0").done
 
 
 def test_a_guard_that_guards_nothing_is_never_sent() -> None:
     etcd, fake = client()
-    for guard in (plan.Guard(KEYS.leader, plan.REVISION), plan.Guard(KEYS.leader, "?", revision=3)):
+    nothing = [plan.Guard(KEYS.leader, kind) for kind in (plan.REVISION, plan.LEASE)]
+    for guard in (*nothing, plan.Guard(KEYS.leader, "?", revision=3, lease=3)):
         with pytest.raises(ValueError, match="guards nothing"):
-            etcd.remove(dataclasses.replace(REMOVAL, guards=(guard,)), "{}", "0")
+            etcd.carry_out(dataclasses.replace(REMOVAL, guards=(guard,)), "{}", "0")
     assert not fake.calls
+
+
+def test_a_handing_over_is_one_transaction_in_its_order_or_nothing() -> None:
+    etcd, fake = client()
+    mine, hold = etcd.grant(20), etcd.grant(300)
+    fake.set(KEYS.member("b"), "{}", mine)
+    fake.set(KEYS.leader, "a")
+    fake.set(KEYS.sync, "s")
+    act = plan.Act(
+        plan.HAND_OVER,
+        "a",
+        52,
+        {},
+        (plan.Guard(KEYS.member("b"), plan.LEASE, lease=int(mine)),),
+        KEYS.hold,
+        puts=(plan.Put(KEYS.leader, "b", int(mine)), plan.Put(KEYS.sync, "s")),
+    )
+    assert not etcd.carry_out(dataclasses.replace(act, guards=(GUARD,)), "{}", hold).done
+    other = etcd.carry_out(dataclasses.replace(act, guards=(plan.Guard(KEYS.sync, plan.LEASE, lease=8),)), "{}", hold)
+    assert other.why == (f"{KEYS.sync} hangs on another lease",)
+    # The lease of the member key is compared, but it is etcd that knows whether it lives.
+    with pytest.raises(LeaseGone):
+        etcd.carry_out(dataclasses.replace(act, puts=(act.puts[1], plan.Put(KEYS.leader, "b", 9))), "{}", hold)
+    assert (fake.keys[KEYS.leader]["value"], fake.keys[KEYS.sync]["mod"], KEYS.hold in fake.keys) == ("a", 53, False)
+    assert etcd.carry_out(act, "{}", hold).done
+    written = [(fake.keys[key]["value"], fake.keys[key]["lease"]) for key in (KEYS.leader, KEYS.sync, KEYS.hold)]
+    assert written == [("b", mine), ("s", "0"), ("{}", hold)]
+    assert 53 < fake.keys[KEYS.leader]["mod"] < fake.keys[KEYS.sync]["mod"]
+    assert etcd.snapshot(KEYS).leader == plan.Entry("b", fake.keys[KEYS.leader]["mod"], 52, int(mine))
 
 
 def test_without_authentication_it_goes_on_without() -> None:
@@ -993,11 +1317,12 @@ def test_the_metrics_tell_the_state(world: World) -> None:
         f'dedicated_detector_decision{{code="{plan.MINORITY}"}} 1',
         f'dedicated_detector_decision{{code="{plan.QUIET}"}} 0',
         "dedicated_detector_removals_total 0",
+        "dedicated_detector_handovers_total 0",
     ):
         assert line in lines
     (silence,) = [line for line in lines if line.startswith("dedicated_detector_silence_seconds ")]
     assert float(silence.split()[1]) >= 4.5
-    assert len([line for line in lines if line.startswith("# TYPE")]) == 8
+    assert len([line for line in lines if line.startswith("# TYPE")]) == 9
 
 
 def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,11 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ansible_collections.dedicated.odoo.plugins.callback import evidence
-from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import plan, service
+from ansible_collections.dedicated.odoo.plugins.module_utils._evidence import plan, service, signing
 
 CANARY = "canary-9c1e"
 COLLECTIONS = next(
@@ -69,6 +71,7 @@ class Site:
 
         self.callback = Watching(display=self.screen)
         given = {"mode": "on", "directory": str(root), "operator": "ann", "keep_on_hosts": False}
+        given |= {"signing_key": None, "signing_passphrase_file": None}
         self.callback._plugin_options = given | options
         self.callback.v2_playbook_on_start(types.SimpleNamespace(_file_name="/x/site.yml"))
 
@@ -297,6 +300,65 @@ def test_looking_at_the_record_does_not_add_to_it(site: Site, playbook: pathlib.
     assert site.records() == []
 
 
+# Signatures
+
+
+def private_key(place: pathlib.Path, passphrase: bytes | None = None) -> tuple[pathlib.Path, str]:
+    """A key as openssl makes it, and its public half."""
+    private = Ed25519PrivateKey.generate()
+    secret = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    path = place / "signing.pem"
+    path.write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+    path.chmod(0o600)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return path, public.decode()
+
+
+@pytest.mark.parametrize("passphrase", [None, b"opens it"])
+def test_every_record_of_a_run_is_signed(tmp_path: pathlib.Path, passphrase: bytes | None) -> None:
+    key, public = private_key(tmp_path, passphrase)
+    (tmp_path / "passphrase").write_text("opens it\n")
+    (tmp_path / "passphrase").chmod(0o400)
+    given = {"signing_passphrase_file": str(tmp_path / "passphrase")} if passphrase else {}
+    site = Site(tmp_path, {"n1": {"dedicated_cluster": "acme"}}, signing_key=str(key), **given)
+    site.play()
+    site.callback.v2_runner_on_ok(result("A", changed=True, evidence={"a": 1}))
+    site.end()
+    marks = plan.inspect(site.file.read_text()).marks
+    assert site.kinds() == ["started", "facts", "changed", "ended"]
+    assert {mark.key for mark in marks} != {""}
+    assert plan.why_not_signed(marks, require=True) == ()
+    assert plan.why_not_authentic(marks, signing.checker([public])) == ()
+    assert key.read_text().splitlines()[1] not in site.file.read_text() + "".join(site.screen.lines)
+
+
+@pytest.mark.parametrize("mode", ["on", "required"])
+def test_a_key_that_others_can_read_records_nothing(tmp_path: pathlib.Path, mode: str) -> None:
+    key, __ = private_key(tmp_path)
+    key.chmod(0o640)
+    site = Site(tmp_path, {"n1": {"dedicated_cluster": "acme"}}, signing_key=str(key), mode=mode)
+    if mode == "required":
+        with pytest.raises(SystemExit):
+            site.play()
+    else:
+        site.play()
+    assert "signing_key_mode" in site.screen.errors[0]
+    assert site.records() == []
+
+
+def test_a_signed_chain_takes_no_run_without_a_key(tmp_path: pathlib.Path) -> None:
+    key, __ = private_key(tmp_path)
+    for signing_key, errors in ((str(key), 0), (None, 2), (str(key), 0)):
+        site = Site(tmp_path, {"n1": {"dedicated_cluster": "acme"}}, signing_key=signing_key)
+        before = len(site.records())
+        site.play()
+        site.end()
+        assert (len(site.screen.errors), len(site.records()) - before) == (errors, 0 if errors else 2)
+        assert all("signing_key_missing" in one for one in site.screen.errors)
+
+
 # The hosts' copies
 
 
@@ -402,6 +464,7 @@ class Real:
         (root / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": shared, "hosts": {"n1": {}, "n2": {}}}}))
         (root / "cluster").write_text("acme\n")
         (root / "play.yml").write_text(PLAYBOOK)
+        self.key, self.public = private_key(root)
         (root / "ansible.cfg").write_text("[defaults]\ncallbacks_enabled = dedicated.odoo.evidence\n")
         self.done = self("play.yml", "--diff", "-e", f"more={CANARY}-extra")
         self.text = (root / "state" / "acme" / "evidence.jsonl").read_text()
@@ -412,7 +475,7 @@ class Real:
             **{name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE", "DEDICATED"))},
             "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_HOME": str(self.root / "home"), "DEDICATED_EVIDENCE_DIR": str(self.root / "state"),
-            "DEDICATED_OPERATOR": "ann", "LC_ALL": "C.UTF-8",
+            "DEDICATED_EVIDENCE_SIGNING_KEY": str(self.key), "DEDICATED_OPERATOR": "ann", "LC_ALL": "C.UTF-8",
         }  # fmt: skip
         base = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "--vault-password-file", "vault"]
         return subprocess.run(
@@ -477,3 +540,38 @@ def test_the_playbook_finds_what_was_taken_off_the_end(real: Real) -> None:
     assert "truncated" in done.stdout
     # The hosts' copies are found, and found whole.
     assert done.stdout.count(": whole, chain") == 2
+
+
+def forge(real: Real) -> str:
+    """The same history with another operator, whole by itself: what somebody without the key can write everywhere."""
+    lines: list[str] = []
+    head = None
+    for record in real.records:
+        told = {name: value for name, value in record.items() if name not in (*plan.OUTSIDE, "chain", "seq", "prev")}
+        body = {**told, **({"operator": "eve"} if record["kind"] == plan.STARTED else {})}
+        line, head = plan.seal(body, head, record["chain"])
+        lines.append(line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("forged", "demanded", "words"),
+    [(False, True, "signed with"), (True, True, "unsigned: no record is signed"), (True, False, "unsigned")],
+)
+def test_the_playbook_finds_what_was_forged_everywhere(real: Real, forged: bool, demanded: bool, words: str) -> None:
+    own = pathlib.Path(service.controller_path(str(real.root / "state"), "acme"))
+    copies = [own, *(real.root / f"kept-{host}" / f"{real.records[0]['chain']}.jsonl" for host in ("n1", "n2"))]
+    kept = [copy.read_text() for copy in copies]
+    given = {"evidence_public_keys": [real.public], "evidence_require_signature": demanded}
+    try:
+        for copy in copies if forged else ():
+            copy.write_text(forge(real))
+        done = real(str(evidence.KEEP.with_name("verify_evidence.yml")), "-e", json.dumps(given))
+    finally:
+        for copy, text in zip(copies, kept, strict=True):
+            copy.write_text(text)
+    assert done.returncode == (2 if forged and demanded else 0), done.stdout + done.stderr
+    # On the controller and on both hosts.
+    assert done.stdout.count(words) >= 3
+    assert "not checked" not in done.stdout
+    assert real.key.read_text().splitlines()[1] not in done.stdout + done.stderr + real.text

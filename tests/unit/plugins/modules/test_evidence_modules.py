@@ -89,6 +89,18 @@ def test_a_copy_is_judged_without_failing(capsys: pytest.CaptureFixture[str], tm
     assert {one["code"] for one in found["copies"][0]["problems"]} == {"bad_hash"}
 
 
+def test_signatures_are_returned_to_the_controller_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f"{line}\n" for line in lines(2)))
+    copy = call(capsys, verify_evidence, path=str(tmp_path), signatures=True)["copies"][0]
+    assert (copy["signed"], copy["signatures"], copy["ok"]) == (0, [], True)
+    demanded = call(capsys, verify_evidence, path=str(tmp_path), require_signature=True, public_keys=["x"])
+    assert [one["code"] for one in demanded["copies"][0]["problems"]] == ["unsigned"]
+    assert "signatures" not in demanded["copies"][0]
+    assert call(capsys, verify_evidence, path=str(tmp_path), require_signature=True)["failed"]
+
+
 def test_exactly_one_place_is_judged(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     assert call(capsys, verify_evidence, path=str(tmp_path / "nothing"))["copies"] == []
     for given in ({}, {"path": str(tmp_path), "controller": True}, {"controller": True}):

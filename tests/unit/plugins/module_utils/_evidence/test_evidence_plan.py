@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import typing as t
@@ -405,3 +406,98 @@ def test_a_run_belongs_to_one_cluster() -> None:
     assert plan.why_not_cluster({"acme"}) is None
     for names in (set(), {"a", "b"}, {"../x"}, {""}, {"a/b"}, {".."}, {"a\n"}):
         assert plan.why_not_cluster(names)
+
+
+# Signatures. The planner knows none of their mathematics: here "good" ones repeat the key.
+
+
+class Seal:
+    def __init__(self, key: str = "a" * 16) -> None:
+        self.key = key
+
+    def sign(self, digest: str) -> str:
+        return base64.b64encode((self.key + digest[:48]).encode()).decode()
+
+
+def check(key: str, digest: str, signature: str) -> bool | None:
+    return None if key == "f" * 16 else signature == Seal(key).sign(digest)
+
+
+def signed_chain(signers: t.Sequence[Seal | None]) -> list[str]:
+    lines: list[str] = []
+    head = None
+    for number, signer in enumerate(signers):
+        line, head = plan.seal(plan.body("x", "r", f"t{number}", {}, ()), head, CHAIN, signer)
+        lines.append(line)
+    return lines
+
+
+def test_signed_and_unsigned_records_have_one_hash() -> None:
+    bare, signed = (signed_chain([signer] * 3) for signer in (None, Seal()))
+    assert [json.loads(line)["hash"] for line in bare] == [json.loads(line)["hash"] for line in signed]
+    assert codes(signed) == []
+    assert plan.inspect(text(bare)).head == plan.inspect(text(signed)).head
+
+
+@pytest.mark.parametrize("signed", list(itertools.product([False, True], repeat=4)))
+def test_after_the_first_signed_record_every_one_is(signed: tuple[bool, ...]) -> None:
+    verdict = plan.inspect(text(signed_chain([Seal() if one else None for one in signed])))
+    assert verdict.problems == ()
+    assert verdict.signed is signed[-1]
+    first = signed.index(True) if any(signed) else 4
+    bare = [("missing_signature", at + 1) for at in range(first, 4) if not signed[at]]
+    for require in (False, True):
+        wanted = [("unsigned", 0)] if require and not any(signed) else bare
+        assert [(one.code, one.line) for one in plan.why_not_signed(verdict.marks, require)] == wanted
+    assert plan.why_not_authentic(verdict.marks, check) == ()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_edit_of_a_signed_record_shows_with_its_key(number: int) -> None:
+    lines = signed_chain([Seal()] * 3)
+    line = lines[number]
+    for at in range(len(line)):
+        for edited in (line[:at] + chr(ord(line[at]) ^ 1) + line[at + 1 :], line[:at] + line[at + 1 :]):
+            verdict = plan.inspect(text([*lines[:number], edited, *lines[number + 1 :]]))
+            assert verdict.problems or plan.why_not_authentic(verdict.marks, check), edited
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        {"key": "a" * 16},
+        {"signature": Seal().sign("0" * 64)},
+        {"key": "a" * 15, "signature": Seal().sign("0" * 64)},
+        {"key": "", "signature": ""},
+        {"key": "a" * 16, "signature": "AAAA"},
+        {"key": "a" * 16, "signature": "*" * 88},
+        {"key": "a" * 16, "signature": 7},
+        {"key": None, "signature": None},
+        # The same bytes in another spelling.
+        {"key": "a" * 16, "signature": base64.b64encode(b"\0" * 64).decode()[:-3] + "B=="},
+    ],
+)
+def test_what_is_no_signature_by_its_form(outside: dict[str, t.Any]) -> None:
+    record = {**json.loads(LINES[2]), **outside}
+    assert codes([*LINES[:2], plan.canonical(record), *LINES[3:]]) == ["bad_signature"]
+
+
+def test_a_record_cannot_bring_its_own_signature() -> None:
+    line, __ = plan.seal({"key": "b" * 16, "signature": "x", "kind": "k", "run": "r", "at": "t"}, None, CHAIN, Seal())
+    assert json.loads(line)["key"] == "a" * 16
+    assert codes([line]) == []
+
+
+def test_an_unknown_key_is_told_once_and_bad_signatures_each() -> None:
+    lines = signed_chain([Seal(), Seal("f" * 16), Seal(), Seal("f" * 16), Seal("e" * 16)])
+    third = {**json.loads(lines[2]), "key": "b" * 16}
+    marks = plan.inspect(text([*lines[:2], plan.canonical(third), *lines[3:]])).marks
+    told = plan.why_not_authentic(marks, check)
+    assert [(one.code, one.line) for one in told] == [("unknown_key", 2), ("bad_signature", 3)]
+    assert "2 records" in told[0].what
+
+
+def test_a_host_keeps_signatures_as_they_are() -> None:
+    lines = signed_chain([None, Seal(), Seal()])
+    added = plan.extend(plan.inspect(text(lines[:1])), lines, "node1")
+    assert added == tuple(lines[1:])

@@ -242,7 +242,7 @@ def fire(root: Path) -> t.Iterator[Fire]:
 PAST, FUTURE = time.time() - 100, time.time() + 3600
 
 
-@pytest.mark.parametrize("until", [PAST, None])
+@pytest.mark.parametrize("until", [PAST, None], ids=["over", "none"])
 def test_a_pause_whose_time_is_over_is_ended_and_the_timer_goes(fire: Fire, until: float | None) -> None:
     fire.lay(PAST)
     fire.pause(until)

@@ -145,13 +145,13 @@ def test_commands_only_read_and_have_their_own_deadline_inside_of_containers() -
         ((), set()),
         (("etcd", "redis"), set()),
         (("edge",), set()),
-        (("postgres",), {"database", "detector"}),
+        (("postgres",), {"database", "detector", *io.NOTES}),
         (("odoo",), {"router", "pools"}),
     ],
 )
 def test_only_the_host_s_own_layers_are_asked(layers: tuple[str, ...], parts: set[str]) -> None:
     found = FakeHost().look(layers=layers)
-    always = {"now", "cluster", "addresses", "engine", "units", "certificates", "disks", "probes"}
+    always = {"now", "cluster", "addresses", "engine", "units", "certificates", "closed", "disks", "probes"}
     assert set(found) == always | parts
 
 

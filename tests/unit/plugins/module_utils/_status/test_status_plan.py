@@ -560,3 +560,70 @@ def test_ages(seconds: float | None, words: str) -> None:
 )
 def test_sizes(count: float | None, words: str) -> None:
     assert look.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("part", "days", "severity", "code"),
+    [
+        ("rehearsal", 36, "warning", "restore-rehearsal-old"),
+        ("rehearsal", None, "note", "restore-never-rehearsed"),
+        ("verification", 9, "warning", "backup-verification-old"),
+        ("verification", None, "note", "backup-verification-never"),
+    ],
+)
+def test_what_was_not_proven_for_long(part: str, days: int | None, severity: str, code: str) -> None:
+    scene = Scene()
+    for status in scene.status.values():
+        status[part] = {} if days is None else {"at": status["now"] - days * DAY}
+        status[f"{part}_begun"] = {}
+    found = told(scene)["findings"]
+    assert [(one["severity"], one["code"]) for one in found] == [(severity, code)]
+    # One host that knows of a newer one is enough.
+    scene.status["n2"][part] = {"at": scene.status["n2"]["now"] - DAY}
+    assert told(scene)["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "never"),
+    [
+        ("rehearsal", "restore-rehearsal-failed", "restore-never-rehearsed"),
+        ("verification", "backup-verification-failed", "backup-verification-never"),
+    ],
+)
+def test_a_proof_that_began_and_did_not_pass(part: str, code: str, never: str) -> None:
+    scene = Scene()
+    # One host that knows of it is enough: the others may have been away.
+    scene.status["n3"][f"{part}_begun"] = {"at": NOW - 7200}
+    report = told(scene)
+    assert [(one["severity"], one["code"]) for one in report["findings"]] == [("note", code)]
+    assert "or is going on" in report["findings"][0]["what"]
+    assert any("NOT PASSED since" in line for line in report["lines"])
+    scene.status["n3"][f"{part}_begun"] = {"at": NOW - 7201}
+    found = told(scene)["findings"]
+    assert [(one["severity"], one["code"]) for one in found] == [("warning", code)]
+    assert "going on" not in found[0]["what"]
+    for status in scene.status.values():
+        status[part] = {}
+    found = told(scene)["findings"]
+    assert [(one["severity"], one["code"], one["cause"]) for one in found] == [
+        ("warning", code, ""),
+        ("note", never, code),
+    ]
+    scene.status["n2"][part] = {"at": NOW - 7000}
+    assert told(scene)["findings"] == []
+
+
+def test_what_was_proven_is_told_to_programs_and_people() -> None:
+    report = told(Scene())
+    seen = report["clusters"]["backups"]
+    assert (seen["rehearsal"]["passed"]["rto_seconds"], seen["rehearsal"]["unproven_since"]) == (61.5, 0)
+    assert seen["verification"]["passed"]["backups_usable"] == 3
+    assert "             verified 24 h ago  restore rehearsed 5 d ago" in report["lines"]
+
+
+def test_a_site_that_an_operation_has_closed() -> None:
+    scene = Scene()
+    scene.status["n3"]["closed"] = {"operation": "restore", "place": "before", "reason": "import"}
+    found = told(scene)["findings"]
+    assert [(one["severity"], one["code"]) for one in found] == [("critical", "site-closed")]
+    assert "reopen" in found[0]["do"]

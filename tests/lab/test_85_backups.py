@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in the repository comes back: to a moment between two commits, into a quarantine, with the same books."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from labtools import Host, Lab, unique, wait_until
+
+# Appended: that folder has a conftest of its own.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ha"))
+
+from operating import archive, begin, now, operate, refusals, slay
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """Two committed rows, and where between them the site was."""
+
+    moment: str
+    lsn: str
+    name: str
+
+
+@pytest.fixture(scope="module")
+def marker(lab: Lab) -> Marker:
+    leader, database = lab.leader(), lab.database
+    name = unique("between").lower().replace(" ", "-")
+    leader.sql("CREATE TABLE IF NOT EXISTS dedicated_marker (word text)", database)
+    leader.sql("TRUNCATE dedicated_marker", database)
+    leader.sql("INSERT INTO dedicated_marker VALUES ('first')", database)
+    lsn = leader.sql("SELECT pg_current_wal_lsn()")[0][0]
+    moment = now(leader)
+    leader.sql(f"SELECT pg_create_restore_point('{name}')")
+    leader.sql("INSERT INTO dedicated_marker VALUES ('second')", database)
+    archive(leader)
+    return Marker(moment, lsn, name)
+
+
+def place(lab: Lab) -> Host:
+    return lab.of("postgres")[-1]
+
+
+def rows(lab: Lab, name: str, query: str) -> list[str]:
+    argv = ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", lab.database, "-XAtc", query]
+    return place(lab).inside(f"restore-{name}", argv).stdout.split()
+
+
+def left(lab: Lab) -> list[str]:
+    """What there is of places on any host: containers and directories."""
+    found = []
+    for host in lab.of("postgres"):
+        found += host.out("docker ps --all --filter label=dedicated.restore --format '{{.Names}}'").split()
+        found += host.out("ls /var/lib/dedicated/restore 2>/dev/null || true").split()
+    return found
+
+
+def refused(output: str, code: str) -> None:
+    assert code in refusals(output), output[-3000:]
+
+
+@pytest.fixture
+def clean(lab: Lab) -> t.Iterator[None]:
+    yield
+    for name in set(left(lab)):
+        if not name.startswith("restore-"):
+            operate(lab, "restore_aside", "-e", f"place={name}", "-e", "state=absent", "-e", "reason=test")
+    assert not left(lab)
+
+
+@pytest.mark.parametrize("kind", ["time", "lsn"])
+def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kind: str) -> None:
+    """The first is there, the second not; and the site has both as before."""
+    target = marker.moment if kind == "time" else marker.lsn
+    operate(lab, "restore_aside", "-e", f"place=marker-{kind}", "-e", f"target_type={kind}",
+            "-e", json.dumps({"target": target}), "-e", "reason=test")  # fmt: skip
+    assert rows(lab, f"marker-{kind}", "SELECT word FROM dedicated_marker") == ["first"]
+    assert lab.leader().sql("SELECT word FROM dedicated_marker", lab.database) == [["first"], ["second"]]
+    inspected = json.loads(place(lab).out(["docker", "inspect", f"restore-marker-{kind}"]))[0]
+    assert inspected["HostConfig"]["NetworkMode"] == "none"
+    assert not [one for one in inspected["Mounts"] if one["Destination"] == "/etc/pgbackrest"]
+    # The copy lives on a timeline of its own, and archives nothing of it.
+    assert rows(lab, f"marker-{kind}", "SHOW archive_mode") == ["off"]
+
+
+def test_out_of_reach_is_refused_with_the_range(lab: Lab) -> None:
+    output = operate(lab, "restore_aside", "-e", "place=never", "-e", json.dumps({"target": "2020-01-01 00:00:00Z"}),
+                     "-e", "reason=test", fails=True)  # fmt: skip
+    said = refusals(output)
+    assert "the repository reaches from" in said
+    assert "2020-01-01" in said
+    assert not left(lab)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"target": "2026-01-01 00:00:00"}, "it has no zone"),
+        ({"backup": "20200101-000000F"}, "there is no good backup"),
+        ({"restore_host": "nowhere"}, "not in group postgres"),
+    ],
+)
+def test_words_that_mean_nothing(lab: Lab, words: dict[str, str], why: str) -> None:
+    asked = {"place": "never", "reason": "test", **words}
+    output = operate(lab, "restore_aside", "--check", "-e", json.dumps(asked), fails=True)
+    assert why in refusals(output)
+
+
+@pytest.fixture
+def other_keys(lab: Lab) -> t.Iterator[t.Callable[[str], str]]:
+    """pgBackRest's configuration with one line changed, in a directory of its own."""
+    host, folder = place(lab), "/var/lib/dedicated/other-keys"
+
+    def make(change: str) -> str:
+        host.run(f"rm -rf {folder} && cp -a /opt/dedicated/pgbackrest/conf {folder}")
+        host.run(["sed", "-i", change, f"{folder}/pgbackrest.conf"])
+        return folder
+
+    yield make
+    host.run(f"rm -rf {folder}")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("s/^repo1-cipher-pass=.*/repo1-cipher-pass=wrong/", "wrong_key"),
+        ("s/^repo1-s3-key-secret=.*/repo1-s3-key-secret=wrong/", "bad_credentials"),
+    ],
+)
+def test_keys_that_do_not_fit(lab: Lab, other_keys: t.Callable[[str], str], change: str, code: str) -> None:
+    output = operate(lab, "restore_aside", "-e", "place=never", "-e", f"restore_config={other_keys(change)}",
+                     "-e", "reason=test", fails=True)  # fmt: skip
+    assert re.search(rf"code: {code}\b", output), refusals(output)
+    assert not left(lab)
+
+
+def test_cut_off_by_kill_9_it_goes_on(lab: Lab, marker: Marker, clean: None) -> None:
+    words = ["-e", "place=cut", "-e", "target_type=name", "-e", f"target={marker.name}", "-e", "reason=test"]
+    process = begin(lab, "restore_aside", *words)
+    try:
+        # At any of its steps: whichever container is there first.
+        wait_until("it works", lambda: "restore-cut-fetch" in left(lab), 120, 0.1)
+    finally:
+        slay(process)
+    assert "cut" in left(lab)
+    operate(lab, "restore_aside", *words)
+    assert rows(lab, "cut", "SELECT word FROM dedicated_marker") == ["first"]
+    other = operate(lab, "restore_aside", "-e", "place=cut", "-e", "reason=test", fails=True)
+    assert "belongs to another restore" in refusals(other)
+
+
+def test_the_ledger_comes_back_with_the_same_books(lab: Lab) -> None:
+    """The rehearsal: restored, Odoo in quarantine, a user, the books; then nothing is left of it."""
+    output = operate(lab, "rehearse_restore", "-e", "reason=test", "-e", "rpo_seconds=300")
+    assert "restored and reconciled" in output
+    known = json.loads(lab.leader().out(["cat", "/var/lib/dedicated/restore-rehearsed.json"]))
+    assert known["reconciled"] is True
+    assert known["neutralized"] is True
+    assert {one["name"]: one["rows"] > 0 for one in known["reports"]}["trial balance"]
+    assert not left(lab)
+    # Odoo of the site is no neutralized one.
+    assert not lab.leader().sql(
+        "SELECT 1 FROM ir_config_parameter WHERE key = 'database.is_neutralized' AND value = 'true'", lab.database
+    )
