@@ -79,8 +79,12 @@ def recap(output: str) -> dict[str, dict[str, int]]:
 
 
 def now(host: Host) -> str:
-    """PostgreSQL's clock, as a target of a restore."""
-    return host.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'")[0][0]
+    """PostgreSQL's clock, as a target of a restore.
+
+    A second passes after it: what the archive holds is known by the second, and no later moment is promised.
+    """
+    moment = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'"
+    return host.sql(f"SELECT {moment}, pg_sleep(1)")[0][0]
 
 
 def archive(leader: Host) -> None:
