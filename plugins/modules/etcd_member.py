@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_member
-short_description: Bring a member into an etcd cluster, or out of it
+short_description: Bring a member into an etcd cluster, or out of it, and keep its space
 version_added: "0.1.0"
 author:
   - dedicated.odoo contributors (@dedicated-odoo)
@@ -38,8 +38,11 @@ options:
       - With V(present) the host is to be a member, with V(absent) not.
       - With V(disarmed) no alarm V(NOSPACE) is to stand. It is cleared only when the database of every member is below
         O(quota_bytes) again, because the next write would raise it anew.
+      - With V(defragmented) members give their free space back, one after the other, the leader last, each only while
+        all are well; a space alarm is no hindrance. A member stands still meanwhile. Those are left alone that have
+        less than 10 MiB to gain, unless it is 1 MiB and 20 percent of their database.
     type: str
-    choices: [present, absent, disarmed]
+    choices: [present, absent, disarmed, defragmented]
     default: present
   name:
     description: Name of the member. Required with O(state=present) and O(state=absent).
@@ -92,6 +95,19 @@ EXAMPLES = r"""
     data_present: "{{ etcd_wal.matched > 0 }}"
     expected_members: [node1, node2, node3]
   register: etcd_member
+
+- name: Give free space back, and clear the space alarm that stood for want of it
+  dedicated.odoo.etcd_member:
+    url: https://192.0.2.12:2379
+    urls: [https://192.0.2.11:2379, https://192.0.2.13:2379]
+    ca_path: /etc/dedicated/pki/etcd/ca.pem
+    client_cert: /etc/dedicated/pki/etcd/cert.pem
+    client_key: /etc/dedicated/pki/etcd/key.pem
+    username: root
+    password: "{{ etcd_root_password }}"
+    state: "{{ item }}"
+    quota_bytes: 2147483648
+  loop: [defragmented, disarmed]
 
 - name: Take a member out, asked of another host
   dedicated.odoo.etcd_member:
@@ -187,7 +203,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._etcd.service impor
 
 ARGUMENTS: dict[str, t.Any] = {
     **etcd_arguments(),
-    "state": {"type": "str", "choices": ["present", "absent", "disarmed"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "disarmed", "defragmented"], "default": "present"},
     "name": {"type": "str"},
     "peer_url": {"type": "str"},
     "data_present": {"type": "bool", "default": False},

@@ -72,8 +72,36 @@ options:
     description:
       - A file on the host where the module runs. Nothing is looked at before it is there, so that a caller can have
         this module running before it holds clients back, and begin at once. The file is removed then.
+      - While the module waits, there is a file of that name with C(.ready) at its end.
       - Not there within O(timeout), nothing is done, and the module fails.
     type: path
+  quiet:
+    description:
+      - Behind the O(gate), wait until all poolers hold their clients back, as PostgreSQL on this host sees it, which
+        must be the leader. A pooler that pauses closes its connections. So the order follows the last pause at once.
+      - A pooler without a connection when the module begins proves nothing by having none. Then, and in any other case,
+        a file named as O(gate) with C(.go) at its end says that all poolers are paused.
+      - Without psycopg2 on this host only that file counts.
+      - When O(gate) is removed before that, nothing is done, and the module fails. It also fails after O(timeout).
+    type: dict
+    suboptions:
+      database:
+        description: The database whose connections are counted.
+        type: str
+        required: true
+      poolers:
+        description: The addresses that the poolers' connections come from.
+        type: list
+        elements: str
+        required: true
+      socket_dir:
+        description: Directory of PostgreSQL's socket.
+        type: path
+        default: /run/dedicated/postgres
+      user:
+        description: Who looks.
+        type: str
+        default: postgres
   wait_for:
     description:
       - With V(leader) the module ends as soon as the candidate leads and runs, for callers that hold back clients.
@@ -222,7 +250,6 @@ refusal:
   type: dict
 """
 
-import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -230,15 +257,20 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import (
     DedicatedError,
 )
+from ansible_collections.dedicated.odoo.plugins.module_utils._common.gate import (
+    Gate,
+)
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.waiting import (
     Clock,
-    Seen,
     SystemClock,
-    wait_until,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.arguments import (
     patroni_arguments,
     patroni_rules,
+)
+from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.quiet import (
+    Postgres,
+    Quiet,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.switchover_plan import (
     Transaction,
@@ -250,9 +282,6 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._patroni.switchover
     lookout_of,
 )
 
-# Clients wait while the gate is looked at (s).
-GATE_SECONDS = 0.02
-
 ARGUMENTS: dict[str, t.Any] = {
     **patroni_arguments(),
     "timeout": {"type": "float", "default": 60.0},
@@ -263,6 +292,15 @@ ARGUMENTS: dict[str, t.Any] = {
     "expected_leader": {"type": "str"},
     "scheduled_at": {"type": "str"},
     "gate": {"type": "path"},
+    "quiet": {
+        "type": "dict",
+        "options": {
+            "database": {"type": "str", "required": True},
+            "poolers": {"type": "list", "elements": "str", "required": True},
+            "socket_dir": {"type": "path", "default": "/run/dedicated/postgres"},
+            "user": {"type": "str", "default": "postgres"},
+        },
+    },
     "wait_for": {"type": "str", "choices": ["leader", "healthy"], "default": "healthy"},
     "max_lag": {"type": "int", "default": 1048576},
     "max_age": {"type": "float", "default": 5.0},
@@ -298,19 +336,20 @@ def wish_of(params: t.Mapping[str, t.Any]) -> Wish:
     )
 
 
-def wait_at(gate: str | None, clock: Clock, timeout: float) -> None:
-    """Until the caller opens it."""
-    if gate is None:
+def wait_at_gate(params: t.Mapping[str, t.Any], clock: Clock) -> None:
+    """Until the caller opens it, and until the poolers are quiet where that is asked for."""
+    if params["gate"] is None:
         return
-
-    def probe() -> Seen[None]:
-        return Seen(None, None if os.path.exists(gate) else f"{gate} is not there")
-
+    gate, quiet = Gate(params["gate"], clock), params["quiet"]
+    if quiet is None:
+        gate.wait(params["timeout"])
+        gate.close()
+        return
+    look = Postgres(quiet["socket_dir"], quiet["user"], quiet["database"])
     try:
-        wait_until(probe, clock, timeout, GATE_SECONDS, "the gate")
-    except DedicatedError as exc:
-        raise DedicatedError(f"nothing was done: {exc.msg}", code="gate_closed") from exc
-    os.unlink(gate)
+        Quiet(gate, look, quiet["poolers"], clock).wait(params["timeout"])
+    finally:
+        look.close()
 
 
 def main() -> None:
@@ -321,7 +360,7 @@ def main() -> None:
     service = SwitchoverService(lookout_of(params, clock), clock, pace, wish_of(params))
     try:
         if not module.check_mode:
-            wait_at(params["gate"], clock, params["timeout"])
+            wait_at_gate(params, clock)
         result = service.move(module.check_mode, params["wait_for"]).as_result()
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)

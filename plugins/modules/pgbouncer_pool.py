@@ -76,6 +76,14 @@ options:
         description: HAProxy's socket for statistics.
         type: path
         default: /run/dedicated/router/haproxy.sock
+  gate:
+    description:
+      - A file on the host where the module runs. When all else is ready, the pause begins as soon as the file is there,
+        so that several hosts can begin theirs together. The file is removed then.
+      - While the module waits, there is a file of that name with C(.ready) at its end. The time counts for
+        O(deadline), and what is left must be enough for O(drain_timeout). Otherwise nothing is done, and the module
+        fails.
+    type: path
   drain_timeout:
     description: Seconds that running transactions may take to end.
     type: float
@@ -167,8 +175,8 @@ code:
     - Stable name of the reason for a refusal or an error.
     - Refused beforehand are V(unknown_database), V(session_pooling), V(pooler_not_active), V(deadline_too_short),
       V(deadline_too_long) and V(no_watchdog).
-    - Later come V(drain_timeout), V(watchdog_gone), V(watchdog_failed), V(taken_over) by another run, V(no_effect),
-      V(unreachable) and V(refused_by_pgbouncer).
+    - Later come V(drain_timeout), V(watchdog_gone), V(watchdog_failed), V(gate_closed), V(taken_over) by another run,
+      V(no_effect), V(unreachable) and V(refused_by_pgbouncer).
   returned: failure
   type: str
   sample: drain_timeout
@@ -219,6 +227,7 @@ ARGUMENTS: dict[str, t.Any] = {
             "haproxy": {"type": "path", "default": "/run/dedicated/router/haproxy.sock"},
         },
     },
+    "gate": {"type": "path"},
     "drain_timeout": {"type": "float", "default": 5.0},
     "poll_interval": {"type": "float", "default": 0.02},
 }
@@ -241,6 +250,7 @@ def main() -> None:
         deadline=params["deadline"] or 0.0,
         drain_timeout=params["drain_timeout"],
         until_moved=Route(**moved) if moved else None,
+        gate=params["gate"],
     )
     try:
         result = service.reconcile(wish, module.check_mode).as_result()

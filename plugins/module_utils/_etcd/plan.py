@@ -392,7 +392,7 @@ class MemberWish:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One change: add, remove, transfer or disarm. ``member_id`` is its object, ``to`` where leadership goes."""
+    """A change: add, remove, transfer, disarm, defragment. ``member_id``: its object; ``to``: where leadership goes."""
 
     kind: str
     text: str
@@ -635,8 +635,47 @@ def plan_disarm(view: View | None, wish: MemberWish) -> Judged:
     return Decision(tuple(Step("disarm", f"clear NOSPACE of {hex_id(one.member_id)}", one.member_id) for one in raised))
 
 
+# A member with less free space than this is left alone (bytes): the next compaction would free as much again.
+WORTH = 10 * 1024**2
+# A smaller database is worth it when this share of it is free, and this many bytes.
+WORTH_SHARE, WORTH_SMALL = 0.2, 1024**2
+
+
+def worth_defragmenting(status: Status) -> bool:
+    free = status.db_size - status.db_size_in_use
+    return free >= WORTH or (free >= WORTH_SMALL and free >= WORTH_SHARE * status.db_size)
+
+
+def plan_defragment(view: View | None, wish: MemberWish) -> Judged:
+    """Whose free space is given back. Law: a member stands still meanwhile, so it is one after the other, the leader
+    last, each only while all are well. A space alarm is no hindrance: this is the way out of it."""
+    what = "nothing is defragmented"
+    if view is None:
+        return Refuse("no_answer", what, "no member answers", "Bring the cluster back first.")
+    refusal = _contradiction(view)
+    if refusal is not None:
+        return refusal
+    alarms = None if view.alarms is None else tuple(one for one in view.alarms if one.kind != "NOSPACE")
+    refusal = _unhealthy(dataclasses.replace(view, alarms=alarms), wish, what, ())
+    if refusal is not None:
+        return refusal
+    members = sorted(view.members, key=lambda one: (one.id == view.leader_id, one.name))
+    return Decision(tuple(_defragment(view, one) for one in members if worth_defragmenting(view.statuses[one.id])))
+
+
+def _defragment(view: View, member: Member) -> Step:
+    status = view.statuses[member.id]
+    free = status.db_size - status.db_size_in_use
+    return Step("defragment", f"defragment {member.label}: {free} of {status.db_size} bytes are free", member.id)
+
+
 def plan_member(view: View | None, wish: MemberWish) -> Judged:
-    planners = {"present": plan_present, "absent": plan_absent, "disarmed": plan_disarm}
+    planners = {
+        "present": plan_present,
+        "absent": plan_absent,
+        "disarmed": plan_disarm,
+        "defragmented": plan_defragment,
+    }
     return planners[wish.state](view, wish)
 
 

@@ -315,6 +315,7 @@ class MemberService:
             "add": ("/v3/cluster/member/add", {"peerURLs": [step.peer_url]}),
             "remove": ("/v3/cluster/member/remove", {"ID": str(step.member_id)}),
             "transfer": ("/v3/maintenance/transfer-leadership", {"targetID": str(step.to)}),
+            "defragment": ("/v3/maintenance/defragment", {}),
             "disarm": (
                 "/v3/maintenance/alarm",
                 {"action": "DEACTIVATE", "memberID": str(step.member_id), "alarm": "NOSPACE"},
@@ -333,10 +334,16 @@ class MemberService:
         return None
 
     def _client(self, view: plan.View, step: plan.Step) -> Client:
-        """The leader, which alone can hand over; but a member that goes is not asked to do it itself."""
+        """The leader, which alone can hand over; but a member that goes is not asked to do it itself, and what stands
+        still for its defragmentation is asked for that."""
         able = sorted(
             view.addresses,
-            key=lambda one: (one == step.member_id and step.kind == "remove", one != view.leader_id, one),
+            key=lambda one: (
+                one == step.member_id and step.kind == "remove",
+                one != step.member_id and step.kind == "defragment",
+                one != view.leader_id,
+                one,
+            ),
         )
         return self._connect(view.addresses[able[0]])
 

@@ -110,19 +110,22 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """``until_moved``: end the pause also as soon as this way leads to another server."""
+    """``until_moved``: end the pause also as soon as this way leads to another server. ``gate``: a file that the pause
+    waits for when the watchdog is armed.
+    """
 
     database: str
     state: str
     deadline: float = 0.0
     drain_timeout: float = 5.0
     until_moved: Route | None = None
+    gate: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
     """What this run has done: the watchdog that it armed, and those it had seen before; those of the pause that it
-    ended; whether it sent RECONNECT; whether it started what follows the leader.
+    ended; whether it sent RECONNECT; whether it started what follows the leader; whether it has passed its gate.
     """
 
     watchdog: str | None = None
@@ -130,11 +133,12 @@ class Memory:
     ended: tuple[str, ...] | None = None
     reconnected: bool = False
     following: bool = False
+    opened: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """``kind``: arm, disarm, pause, drain, follow, resume, reconnect. ``units``: the watchdogs that it concerns."""
+    """``kind``: arm, disarm, gate, pause, drain, follow, resume, reconnect. ``units``: the watchdogs concerned."""
 
     kind: str
     what: str
@@ -184,6 +188,8 @@ def _to_paused(view: View, wish: Wish, database: Database, memory: Memory) -> St
     step = _disarm([one.unit for one in dogs if one.unit != memory.watchdog])
     if step is not None:
         return step
+    if wish.gate is not None and not memory.opened:
+        return Step("gate", f"wait until {wish.gate} is there")
     if not database.paused:
         return Step("pause", f"PAUSE {wish.database}")
     if database.servers_active:
@@ -192,6 +198,11 @@ def _to_paused(view: View, wish: Wish, database: Database, memory: Memory) -> St
     if wish.until_moved is not None and not memory.following:
         return Step("follow", f"RESUME {wish.database} when {wish.until_moved.backend} has left {wish.until_moved.old}")
     return None
+
+
+def patience_at_gate(wish: Wish) -> float:
+    """How long the gate may be waited for (s), so that the pause behind it ends before its watchdog begins."""
+    return wish.deadline - wish.drain_timeout - LEAD
 
 
 def _disarm(units: t.Sequence[str]) -> Step | None:
@@ -209,6 +220,8 @@ def predicted(view: View, wish: Wish, step: Step, memory: Memory) -> tuple[View,
         memory = dataclasses.replace(memory, reconnected=True)
     if step.kind == "follow":
         memory = dataclasses.replace(memory, following=True)
+    if step.kind == "gate":
+        memory = dataclasses.replace(memory, opened=True)
     if step.kind == "resume":
         memory = dataclasses.replace(memory, ended=step.units)
     if database is not None and step.kind in ("pause", "drain", "resume"):
@@ -271,6 +284,14 @@ def _why_not_paused(view: View, wish: Wish, database: Database, memory: Memory) 
             f"deadline is {wish.deadline:g} s, drain_timeout {wish.drain_timeout:g} s: the pause would end while "
             "transactions are waited for",
             "Give a drain_timeout above zero and a longer deadline.",
+        )
+    if wish.gate is not None and patience_at_gate(wish) <= 0:
+        return Refuse(
+            "deadline_too_short",
+            f"{wish.database} is not paused",
+            f"deadline is {wish.deadline:g} s, and {wish.drain_timeout + LEAD:g} s of it are kept for transactions: no "
+            "time is left to wait at the gate",
+            "Give a longer deadline, or no gate.",
         )
     longest = min(view.limit, LONGEST) - SLACK - database.longest_wait
     if wish.deadline > longest:

@@ -10,6 +10,7 @@ import dataclasses
 import typing as t
 
 from .._common.errors import DedicatedError, Refuse, Refused
+from .._common.gate import Gate
 from .._common.waiting import Clock
 from . import plan
 from .console import ConsoleRefused, ConsoleUnreachable, quoted
@@ -155,6 +156,11 @@ class PoolService(Pooler):
             route = wish.until_moved
             self._watchdogs.follow(wish.database, wish.deadline, route.haproxy, route.backend, route.old)
 
+    def wait_at_gate(self, wish: Wish) -> None:
+        gate = Gate(str(wish.gate), self._clock)
+        gate.wait(plan.patience_at_gate(wish))
+        gate.close()
+
     def pause(self, wish: Wish) -> None:
         """On a connection of its own: PgBouncer answers when the transactions have ended, which the next looks see.
 
@@ -219,6 +225,9 @@ class _Run:
             self._memory = plan.armed(self._view, self._wish, self._memory, unit)
         elif step.kind == "disarm":
             self._service.disarm(step.units)
+        elif step.kind == "gate":
+            self._service.wait_at_gate(self._wish)
+            self._memory = dataclasses.replace(self._memory, opened=True)
         elif step.kind == "drain":
             self._drain()
         elif step.kind == "follow":

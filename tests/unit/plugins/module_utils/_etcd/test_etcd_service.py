@@ -76,10 +76,20 @@ class FakeNode:
     started: bool = True
     up: bool = True
     size: int = 100
+    used: int | None = None
 
 
 Answer = tuple[int, dict[str, t.Any]]
-WRITES = ("member/add", "member/remove", "transfer-leadership", "role/", "user/", "auth/enable", "auth/disable")
+WRITES = (
+    "member/add",
+    "member/remove",
+    "transfer-leadership",
+    "defragment",
+    "role/",
+    "user/",
+    "auth/enable",
+    "auth/disable",
+)
 
 
 @dataclasses.dataclass
@@ -103,6 +113,7 @@ class FakeEtcd:
     lost: int = 0
     grumpy: int = 0
     deaf: bool = False
+    defragmented: list[str] = dataclasses.field(default_factory=list)
 
     def quorum(self) -> bool:
         return sum(node.up for node in self.nodes.values()) > len(self.nodes) / 2
@@ -140,7 +151,7 @@ class FakeEtcd:
                 "header": self._header(node),
                 "version": "3.5.16",
                 "dbSize": str(node.size),
-                "dbSizeInUse": str(node.size // 2),
+                "dbSizeInUse": str(node.size // 2 if node.used is None else node.used),
                 "raftIndex": "10",
                 "raftTerm": "2",
                 **leader,
@@ -153,6 +164,11 @@ class FakeEtcd:
                 return refused
         handler = getattr(self, "_" + short.replace("/", "_").replace("-", "_"))
         return t.cast("Answer", handler(node, data))
+
+    def _maintenance_defragment(self, node: FakeNode, _data: t.Mapping[str, t.Any]) -> Answer:
+        self.defragmented.append(node.name)
+        node.size = node.size // 2 if node.used is None else node.used
+        return 200, {"header": self._header(node)}
 
     def _header(self, node: FakeNode) -> dict[str, str]:
         return {"cluster_id": "7", "member_id": str(node.id)}
@@ -505,6 +521,62 @@ def test_a_leader_leaves_after_it_has_handed_over() -> None:
 def test_changes_that_never_come_true_are_an_error() -> None:
     with pytest.raises(DedicatedError, match="none comes true"):
         member_service(three(deaf=True), None).reconcile(wish("n3", "absent", allow_even=True))
+
+
+MIB = 1024**2
+
+
+def fragmented(**changes: t.Any) -> FakeEtcd:
+    etcd = three(leader=1, **changes)
+    for number, (size, used) in {1: (90, 40), 2: (60, 55), 3: (30, 20)}.items():
+        etcd.nodes[number].size, etcd.nodes[number].used = size * MIB, used * MIB
+    return etcd
+
+
+def test_free_space_is_given_back_one_by_one_and_the_leader_is_last() -> None:
+    etcd = fragmented(alarms=[{"memberID": "1", "alarm": "NOSPACE"}])
+    wished = plan.MemberWish("defragmented")
+    predicted = member_service(etcd, None, check_mode=True).reconcile(wished).as_result()
+    assert etcd.defragmented == []
+    done = member_service(etcd, None).reconcile(wished).as_result()
+    assert etcd.defragmented == ["n3", "n1"]
+    assert done["plan"] == predicted["plan"]
+    assert f"{10 * MIB} of {30 * MIB} bytes" in done["plan"][0]
+    assert not member_service(etcd, None).reconcile(wished).as_result()["changed"]
+
+
+def test_nobody_stands_still_while_another_is_away() -> None:
+    etcd = fragmented()
+    etcd.nodes[2].up = False
+    with pytest.raises(Refused, match="n2 does not answer"):
+        member_service(etcd, None).reconcile(plan.MemberWish("defragmented"))
+    assert etcd.defragmented == []
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_defragmentation_that_is_cut_off_goes_on(done: int, after: bool) -> None:
+    etcd = fragmented(cut_at=done, cut_after=after)
+    with pytest.raises(Cut):
+        member_service(etcd, None).reconcile(plan.MemberWish("defragmented"))
+    etcd.cut_at = None
+    member_service(etcd, None).reconcile(plan.MemberWish("defragmented"))
+    assert etcd.defragmented == ["n3", "n1"]
+
+
+def test_a_defragmentation_whose_answer_is_lost_is_not_made_twice() -> None:
+    etcd = fragmented(lost=1)
+    done = member_service(etcd, None).reconcile(plan.MemberWish("defragmented")).as_result()
+    assert etcd.defragmented == ["n3", "n1"]
+    assert len(done["plan"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "used", "worth"), [(100, 91, False), (100, 90, True), (5, 4, True), (1, 0.5, False), (9, 8, False)]
+)
+def test_who_is_left_alone(size: float, used: float, worth: bool) -> None:
+    status = plan.Status(1, 1, "3.5.16", int(size * MIB), int(used * MIB), 10, 2)
+    assert plan.worth_defragmenting(status) == worth
 
 
 def test_disarming() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import typing as t
 from pathlib import Path
 
@@ -456,3 +457,65 @@ def _actions(script: Path) -> int:
     host = Host()
     host.reconcile(script, "paused", until_moved=ROUTE)
     return host.actions
+
+
+@dataclasses.dataclass
+class Awaited(Host):
+    """A host whose gate is opened at a moment, or never."""
+
+    gate: Path = Path("gate")
+    opens: float | None = None
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.opens is not None and self.now >= self.opens:
+            self.gate.touch()
+            self.opens = None
+
+
+def test_a_pause_waits_at_its_gate_with_everything_ready(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    host = Awaited(gate=gate, opens=1010.0)
+    result = host.reconcile(tmp_path, "paused", gate=str(gate)).as_result()
+    assert result["plan"] == [
+        "arm a watchdog that resumes odoo in 30 s",
+        f"wait until {gate} is there",
+        "PAUSE odoo",
+    ]
+    assert host.paused_since == pytest.approx(1010.1, abs=0.1)
+    assert 19 < result["resumes_in"] < 20.5
+    assert not list(tmp_path.glob("gate*"))
+
+
+def test_a_gate_that_stays_closed_leaves_nothing(tmp_path: Path) -> None:
+    host = Awaited(gate=tmp_path / "gate")
+    error = failing(host, tmp_path, gate=str(host.gate))
+    assert error.details["code"] == "gate_closed"
+    assert (host.timers, host.changes(), host.databases["odoo"].paused) == ({}, [], False)
+    # Time for the transactions was still left.
+    assert host.now < 1000 + 30 - 5
+
+
+def test_no_time_to_wait_at_the_gate_is_refused(tmp_path: Path) -> None:
+    host = Awaited(gate=tmp_path / "gate")
+    error = failing(host, tmp_path, gate=str(host.gate), deadline=7.0)
+    assert error.details["code"] == "deadline_too_short"
+    assert host.timers == {}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_anywhere_a_pause_behind_a_gate_ends_at_its_deadline(tmp_path: Path, when: str) -> None:
+    for last in range(1, 100):
+        gate = tmp_path / f"gate{last}"
+        host = Awaited(gate=gate, opens=1005.0, kill_at=(last, when))
+        try:
+            host.reconcile(tmp_path, "paused", gate=str(gate))
+        except Killed:
+            host.kill_at = None
+            assert host.unguarded == []
+            host.sleep(31)
+            assert not host.databases["odoo"].paused
+        else:
+            assert last > 5
+            return
+    pytest.fail("it never came to its end")

@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operations killed at a random moment and run again, begun in a failover, and refused by what a member lags behind.
+
+In the stage scale, for the time of the default run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+
+import pytest
+from labtools import Host, Lab, unique, wait_until
+from operating import begin, end, operate, recap, refusals, slay, users
+from test_25_operations import codes, paused, status
+
+REASON = ("-e", "reason=proof")
+# To repeat a run that failed: SEED=<what it printed>.
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+
+
+def well(lab: Lab) -> bool:
+    try:
+        return not codes(status(lab))
+    except (AssertionError, OSError, subprocess.SubprocessError):
+        return False
+
+
+@pytest.mark.parametrize("operation", ["switchover", "restart_cluster", "redis_failover", "edge_failover"])
+def test_killed_at_a_random_moment_and_run_again(lab: Lab, operation: str) -> None:
+    """No user notices, nothing is left held back, and the next run finds nothing in its way."""
+    moment = random.Random(f"{SEED} {operation}").uniform(3, 45)
+    said = f"SEED={SEED}: {operation} killed after {moment:.1f} s"
+    print(said)  # noqa: T201
+    with users(lab):
+        process = begin(lab, operation, *REASON)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        slay(process)
+        operate(lab, operation, *REASON)
+    assert not [host.name for host in lab.of("odoo") if paused(host)], said
+    assert not any("dedicated_hold" in host.out("nft list tables") for host in lab.of("edge")), said
+    wait_until(f"all is well ({said})", lambda: well(lab), 180, 5)
+
+
+def test_an_operation_that_begins_in_a_failover(lab: Lab) -> None:
+    """It waits, or it refuses with a word; afterwards one leads, and the next run does it."""
+    leader = lab.leader()
+    leader.run(["docker", "pause", "postgres"])
+    try:
+        process = begin(lab, "switchover", *REASON)
+        output = end(lab, "switchover", process)
+    finally:
+        leader.run(["docker", "unpause", "postgres"])
+    if process.returncode != 0:
+        words = ("leader_silent", "no_leader", "no_answer", "in_progress", "members_missing", "stale")
+        assert any(word in output for word in words), refusals(output)
+        assert {counts["changed"] for counts in recap(output).values()} == {0}, output[-3000:]
+    wait_until("all is well", lambda: well(lab), 240, 5)
+    before = lab.leader().name
+    operate(lab, "switchover", *REASON)
+    assert lab.leader().name != before
+
+
+def receiver(host: Host, signal: str) -> None:
+    host.run(["pkill", f"-{signal}", "-f", "postgres: .*walreceiver"])
+
+
+def synchronous(leader: Host) -> str:
+    [[name]] = leader.sql("SELECT application_name FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")
+    return name
+
+
+def test_a_candidate_that_lags_is_refused_with_the_numbers(lab: Lab) -> None:
+    leader = lab.leader()
+    name = synchronous(leader)
+    candidate = next(host for host in lab.of("postgres") if host.name == name)
+    word = unique("lag")
+    receiver(candidate, "STOP")
+    try:
+        # Waits for no standby: 20 MB that the candidate does not receive.
+        leader.sql(
+            "SET synchronous_commit = local; "
+            f"SELECT count(pg_logical_emit_message(true, '{word}', repeat('x', 100000))) FROM generate_series(1, 200)"
+        )
+        output = operate(lab, "switchover", *REASON, "-e", f"to={name}", fails=True)
+    finally:
+        receiver(candidate, "CONT")
+    assert f"{name} lags" in output, refusals(output)
+    assert "bytes behind, more than" in output, refusals(output)
+    assert {counts["changed"] for counts in recap(output).values()} == {0}, output[-3000:]
+    assert lab.leader() == leader
+    wait_until("all is well", lambda: well(lab), 180, 5)
