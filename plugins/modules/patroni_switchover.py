@@ -70,9 +70,10 @@ options:
     type: str
   gate:
     description:
-      - A file on the host where the module runs. Nothing is looked at before it is there, so that a caller can have
+      - A file on the host where the module runs. Nothing is ordered before it is there, so that a caller can have
         this module running before it holds clients back, and begin at once. The file is removed then.
       - While the module waits, there is a file of that name with C(.ready) at its end.
+      - The cluster is looked at before. That look counts if it is not older than O(max_age) when the gate is open.
       - Not there within O(timeout), nothing is done, and the module fails.
     type: path
   quiet:
@@ -93,6 +94,10 @@ options:
         description: The addresses that the poolers' connections come from.
         type: list
         elements: str
+        required: true
+      local:
+        description: The address of this host. Connections by the socket count as coming from it.
+        type: str
         required: true
       socket_dir:
         description: Directory of PostgreSQL's socket.
@@ -297,6 +302,7 @@ ARGUMENTS: dict[str, t.Any] = {
         "options": {
             "database": {"type": "str", "required": True},
             "poolers": {"type": "list", "elements": "str", "required": True},
+            "local": {"type": "str", "required": True},
             "socket_dir": {"type": "path", "default": "/run/dedicated/postgres"},
             "user": {"type": "str", "default": "postgres"},
         },
@@ -345,7 +351,7 @@ def wait_at_gate(params: t.Mapping[str, t.Any], clock: Clock) -> None:
         gate.wait(params["timeout"])
         gate.close()
         return
-    look = Postgres(quiet["socket_dir"], quiet["user"], quiet["database"])
+    look = Postgres(quiet["socket_dir"], quiet["user"], quiet["database"], quiet["local"])
     try:
         Quiet(gate, look, quiet["poolers"], clock).wait(params["timeout"])
     finally:
@@ -360,6 +366,8 @@ def main() -> None:
     service = SwitchoverService(lookout_of(params, clock), clock, pace, wish_of(params))
     try:
         if not module.check_mode:
+            if params["gate"] is not None:
+                service.prepare()
             wait_at_gate(params, clock)
         result = service.move(module.check_mode, params["wait_for"]).as_result()
     except DedicatedError as exc:

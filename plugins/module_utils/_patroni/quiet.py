@@ -29,8 +29,9 @@ except ImportError:
 else:
     HAS_PSYCOPG2 = True
 
-CONNECTIONS = """SELECT host(client_addr), count(*)::int FROM pg_stat_activity
-WHERE datname = %(database)s AND client_addr IS NOT NULL GROUP BY 1"""
+# The pooler on the leader's own host may come by the socket.
+CONNECTIONS = """SELECT coalesce(host(client_addr), %(local)s), count(*)::int FROM pg_stat_activity
+WHERE datname = %(database)s AND backend_type = 'client backend' GROUP BY 1"""
 
 # Connections to the database by the address that they come from; None when nobody answers.
 Look = t.Callable[[], "Mapping[str, int] | None"]
@@ -84,10 +85,10 @@ class Quiet:
 class Postgres:
     """The look at a PostgreSQL on this host, by its socket; one connection for all looks."""
 
-    def __init__(self, socket_dir: str, user: str, database: str) -> None:
+    def __init__(self, socket_dir: str, user: str, database: str, local: str) -> None:
         self._host = socket_dir
         self._user = user
-        self._database = database
+        self._asked = {"database": database, "local": local}
         self._connection: t.Any = None
 
     def __call__(self) -> Mapping[str, int] | None:
@@ -100,7 +101,7 @@ class Postgres:
                 )
                 self._connection.set_session(readonly=True, autocommit=True)
             with self._connection.cursor() as cursor:
-                cursor.execute(CONNECTIONS, {"database": self._database})
+                cursor.execute(CONNECTIONS, self._asked)
                 return dict(cursor.fetchall())
         except psycopg2.Error:
             self.close()

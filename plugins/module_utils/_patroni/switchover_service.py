@@ -390,6 +390,12 @@ class SwitchoverService(MoveService):
     ) -> None:
         super().__init__(lookout, clock, pace, send)
         self._wish = wish
+        self._prepared_at: float | None = None
+
+    def prepare(self) -> None:
+        """Look already now, so that the order need not wait for it. It counts for as long as a look may be old."""
+        self._look()
+        self._prepared_at = self._clock.monotonic()
 
     def move(self, check_mode: bool = False, wait_for: str = "healthy") -> Outcome:
         """Move the leader, and see it moved."""
@@ -412,6 +418,9 @@ class SwitchoverService(MoveService):
     def _plan(self, wait: bool) -> Move | Nothing:
         """A move that is going on may be this one, interrupted; what it leads to decides."""
         last: list[Move | Nothing | Refuse] = []
+        ready = self._from_prepared()
+        if ready is not None:
+            return ready
 
         def probe() -> Seen[Move | Nothing | Refuse]:
             planned = switchover_plan.plan_switchover(self._look(), self._wish)
@@ -429,6 +438,15 @@ class SwitchoverService(MoveService):
         if isinstance(planned, Refuse):
             raise Refused(planned)
         return t.cast("Move | Nothing", planned)
+
+    def _from_prepared(self) -> Move | None:
+        """A move that the earlier look still proves."""
+        if self._prepared_at is None:
+            return None
+        waited = self._clock.monotonic() - self._prepared_at
+        self._last = dataclasses.replace(self._last, elapsed=self._last.elapsed + waited)
+        planned = switchover_plan.plan_switchover(self._last, self._wish)
+        return planned if isinstance(planned, Move) else None
 
     def _again(self, move: Move) -> Move | Nothing:
         wish = dataclasses.replace(self._wish, candidate=move.candidate, expected_leader=move.leader)

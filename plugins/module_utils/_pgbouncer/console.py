@@ -206,27 +206,40 @@ def resume(path: str, database: str, patience: float) -> None:
             return
 
 
-def has_moved(servers: str, old: str) -> bool:
+STAYS, LEAVES, MOVED = "stays", "leaves", "moved"
+
+
+def way(servers: str, old: str) -> str:
     """By the CSV of HAProxy's ``show stat``: whether the way leads to another server than the old one, and no more to
-    that. What makes no sense is no.
+    that. It leaves when another is there, and the old one's last check has failed but not yet often enough. What makes
+    no sense stays.
     """
     lines = servers.lstrip("# ").splitlines()
-    up = set()
+    up = {}
     for line in lines[1:]:
         row = dict(zip(lines[0].split(","), line.split(",")))
         # "UP 1/3" is on its way down, and still in use.
         if row.get("svname") not in (None, "FRONTEND", "BACKEND") and row.get("status", "").startswith("UP"):
-            up.add(row["svname"])
-    return bool(up) and old not in up
+            up[row["svname"]] = row["status"]
+    if not set(up) - {old}:
+        return STAYS
+    if old not in up:
+        return MOVED
+    return STAYS if up[old] == "UP" else LEAVES
 
 
 def servers_of(path: str, backend: str) -> str:
     """What HAProxy says of a backend's servers; nothing while it does not answer."""
+    return told(path, f"show stat {backend} 4 -1")
+
+
+def told(path: str, command: str) -> str:
+    """HAProxy's answer to a command; nothing while there is none."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(1.0)
             client.connect(path)
-            client.sendall(f"show stat {backend} 4 -1\n".encode())
+            client.sendall(f"{command}\n".encode())
             parts = []
             while part := client.recv(65536):
                 parts.append(part)
@@ -238,9 +251,13 @@ def servers_of(path: str, backend: str) -> str:
 def follow(path: str, database: str, until: float, haproxy: str, backend: str, old: str) -> None:
     """End the pause as soon as HAProxy's way has moved. When the time is over, the watchdog has ended it."""
     while time.monotonic() < until:
-        if has_moved(servers_of(haproxy, backend), old):
+        now = way(servers_of(haproxy, backend), old)
+        if now == MOVED:
             resume(path, database, 0.0)
             return
+        if now == LEAVES:
+            # Its further checks, which are for a leader that was only slow, would cost clients that wait their time.
+            told(haproxy, f"set server {backend}/{old} health down")
         time.sleep(LOOK)
 
 

@@ -102,12 +102,21 @@ class Lab:
         return Lookout([Transport(self, name) for name in first or tuple(self.nodes)], self.transport, self, history)
 
     def switch(
-        self, check_mode: bool = False, wait_for: str = "healthy", first: str = "", **wish: t.Any
+        self,
+        check_mode: bool = False,
+        wait_for: str = "healthy",
+        first: str = "",
+        between: t.Callable[[], None] | None = None,
+        **wish: t.Any,
     ) -> dict[str, t.Any]:
+        """``between``: what happens after the look of a run that waits at a gate."""
         wish.setdefault("members", tuple(self.nodes))
         service = SwitchoverService(
             self.lookout(*first), self, Pace(60, 0.25), switchover_plan.Wish(**wish), send=self.send
         )
+        if between is not None:
+            service.prepare()
+            between()
         return service.move(check_mode, wait_for).as_result()
 
     def promote(self, check_mode: bool = False, wait_for: str = "healthy", **wish: t.Any) -> dict[str, t.Any]:

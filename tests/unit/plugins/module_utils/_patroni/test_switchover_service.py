@@ -45,6 +45,36 @@ def test_a_move_and_its_repetition(size: int, mode: str, wish: dict[str, t.Any])
     assert lab.posts() == [ORDER]
 
 
+def test_a_look_from_before_the_gate_saves_another() -> None:
+    lab, ordered = Lab(), []
+    lab.slow = dict.fromkeys(lab.nodes, 0.1)
+    lab.on_post = lambda: ordered.append(lab.now)
+    opened: list[float] = []
+
+    def wait() -> None:
+        lab.sleep(2)
+        opened.append(lab.now)
+
+    lab.switch(between=wait)
+    assert lab.posts() == [ORDER]
+    assert ordered == opened
+
+
+def test_a_look_that_has_grown_old_at_the_gate_orders_nothing() -> None:
+    lab = Lab()
+
+    def long() -> None:
+        lab.sleep(20)
+        lab.leader, lab.nodes["a"].role, lab.nodes["b"].role = "b", "replica", "primary"
+        for node in lab.nodes.values():
+            node.follows = None if node.name == "b" else "b"
+        lab.sync = {"a"}
+
+    result = lab.switch(candidate="b", between=long)
+    assert (result["changed"], result["leader_after"]) == (False, "b")
+    assert lab.posts() == []
+
+
 def test_check_mode_plans_and_orders_nothing() -> None:
     lab = Lab()
     predicted = lab.switch(check_mode=True)

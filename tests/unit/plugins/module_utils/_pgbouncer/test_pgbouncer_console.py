@@ -225,23 +225,25 @@ def stat(**servers: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("servers", "moved"),
+    ("servers", "found"),
     [
-        (stat(db1="UP", db2="DOWN", db3="DOWN"), False),
-        (stat(db1="UP 1/3", db2="DOWN", db3="DOWN"), False),
-        (stat(db1="DOWN", db2="DOWN", db3="DOWN"), False),
-        (stat(db1="UP", db2="UP", db3="DOWN"), False),
-        (stat(db1="DOWN", db2="UP", db3="DOWN"), True),
-        (stat(db1="DOWN", db2="DOWN 1/2", db3="DOWN"), False),
-        (stat(db2="UP"), True),
-        (stat(BACKEND="UP", db1="DOWN"), False),
-        (HEAD, False),
-        ("No such proxy.\n", False),
-        ("", False),
+        (stat(db1="UP", db2="DOWN", db3="DOWN"), console.STAYS),
+        (stat(db1="UP 1/3", db2="DOWN", db3="DOWN"), console.STAYS),
+        (stat(db1="DOWN", db2="DOWN", db3="DOWN"), console.STAYS),
+        (stat(db1="UP", db2="UP", db3="DOWN"), console.STAYS),
+        (stat(db1="UP 2/3", db2="UP", db3="DOWN"), console.LEAVES),
+        (stat(db1="UP 2/3", BACKEND="UP"), console.STAYS),
+        (stat(db1="DOWN", db2="UP", db3="DOWN"), console.MOVED),
+        (stat(db1="DOWN", db2="DOWN 1/2", db3="DOWN"), console.STAYS),
+        (stat(db2="UP"), console.MOVED),
+        (stat(BACKEND="UP", db1="DOWN"), console.STAYS),
+        (HEAD, console.STAYS),
+        ("No such proxy.\n", console.STAYS),
+        ("", console.STAYS),
     ],
 )
-def test_the_way_has_moved_when_another_is_up_and_the_old_one_is_not(servers: str, moved: bool) -> None:
-    assert console.has_moved(servers, "db1") is moved
+def test_the_way_has_moved_when_another_is_up_and_the_old_one_is_not(servers: str, found: str) -> None:
+    assert console.way(servers, "db1") == found
 
 
 class Haproxy:
@@ -270,6 +272,17 @@ def test_the_follower_resumes_when_the_way_has_moved(tmp_path: Path) -> None:
     until = str(time.monotonic() + 60)
     assert console.main(["follow", listener.path, "odoo", until, haproxy.path, "postgres_leader", "db1"]) == 0
     assert haproxy.asked == [b"show stat postgres_leader 4 -1\n"] * 4
+    assert listener.heard[1:] == [b'Q\0\0\0\x12RESUME "odoo"\0']
+
+
+def test_the_follower_does_not_wait_for_the_old_leaders_last_checks(tmp_path: Path) -> None:
+    looks = [stat(db1="UP", db2="UP"), stat(db1="UP 2/3", db2="UP"), "\n", stat(db1="DOWN", db2="UP")]
+    haproxy = Haproxy(tmp_path, *looks)
+    listener = Listener(tmp_path, LET_IN, DONE)
+    until = str(time.monotonic() + 60)
+    assert console.main(["follow", listener.path, "odoo", until, haproxy.path, "postgres_leader", "db1"]) == 0
+    look = b"show stat postgres_leader 4 -1\n"
+    assert haproxy.asked == [look, look, b"set server postgres_leader/db1 health down\n", look]
     assert listener.heard[1:] == [b'Q\0\0\0\x12RESUME "odoo"\0']
 
 
