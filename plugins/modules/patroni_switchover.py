@@ -96,7 +96,8 @@ options:
         elements: str
         required: true
       local:
-        description: The address of this host. Connections by the socket count as coming from it.
+        description: The address of this host. Connections by the socket count as coming from it. Superusers' connections
+          do not count at all.
         type: str
         required: true
       socket_dir:

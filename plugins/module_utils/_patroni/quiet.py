@@ -29,9 +29,10 @@ except ImportError:
 else:
     HAS_PSYCOPG2 = True
 
-# The pooler on the leader's own host may come by the socket.
+# The pooler on the leader's own host may come by the socket. Superusers are no application.
 CONNECTIONS = """SELECT coalesce(host(client_addr), %(local)s), count(*)::int FROM pg_stat_activity
-WHERE datname = %(database)s AND backend_type = 'client backend' GROUP BY 1"""
+WHERE datname = %(database)s AND backend_type = 'client backend'
+AND usesysid NOT IN (SELECT oid FROM pg_roles WHERE rolsuper) GROUP BY 1"""
 
 # Connections to the database by the address that they come from; None when nobody answers.
 Look = t.Callable[[], "Mapping[str, int] | None"]
