@@ -96,7 +96,7 @@ options:
         elements: str
         required: true
       local:
-        description: The address of this host. Connections by the socket count as coming from it. Superusers' connections
+        description: The address of this host. Connections by the socket count as coming from it. Those of superusers
           do not count at all.
         type: str
         required: true
