@@ -37,25 +37,22 @@ SFTP: dict[str, t.Any] = {
 POSIX = {"number": 3, "type": "posix", "path": "/mnt/backup", "cipher_pass": "canary-three", "shared": True}
 
 
-def laid(place: Path, **variables: t.Any) -> dict[str, t.Any]:
-    """The arguments of stack_project, as the role's task would call it."""
-    tasks = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text(encoding="utf-8"))
-    (task,) = [one for one in tasks if "dedicated.odoo.stack_project" in one]
-    given = task["dedicated.odoo.stack_project"]
+def templated(place: Path, role: Path, given: t.Any, local: dict[str, t.Any], **variables: t.Any) -> t.Any:
+    """A value as Ansible itself makes it with the variables of a role."""
     copy = {"dest": str(place / "out.json"), "content": "{{ __given | to_json }}", "mode": "0600"}
     play = {
         "hosts": "localhost",
         "gather_facts": False,
         "vars": {
-            **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8")),
-            **yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8")),
+            **yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")),
+            **yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8")),
             "dedicated_cluster": "lab",
             **variables,
         },
-        "tasks": [{"ansible.builtin.copy": copy, "vars": {**task["vars"], "__given": given}}],
+        "tasks": [{"ansible.builtin.copy": copy, "vars": {**local, "__given": given}}],
     }
     (place / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False))
-    (place / "templates").symlink_to(ROLE / "templates")
+    (place / "templates").symlink_to(role / "templates")
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(Path(plan.__file__).parents[6]),
@@ -67,7 +64,15 @@ def laid(place: Path, **variables: t.Any) -> dict[str, t.Any]:
     done = subprocess.run(argv, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (place / "out.json").exists(), done.stdout + done.stderr
     assert "canary" not in done.stdout + done.stderr
-    return t.cast("dict[str, t.Any]", json.loads((place / "out.json").read_text()))
+    return json.loads((place / "out.json").read_text())
+
+
+def laid(place: Path, **variables: t.Any) -> dict[str, t.Any]:
+    """The arguments of stack_project, as the role's task would call it."""
+    tasks = yaml.safe_load((ROLE / "tasks" / "configure.yml").read_text(encoding="utf-8"))
+    (task,) = [one for one in tasks if "dedicated.odoo.stack_project" in one]
+    found = templated(place, ROLE, task["dedicated.odoo.stack_project"], task["vars"], **variables)
+    return t.cast("dict[str, t.Any]", found)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +167,15 @@ def test_the_script_goes_on_and_fails_in_the_end(
     inside = "exec --user 10010 postgres pgbackrest-on-leader --stanza=lab"
     assert calls == [f"{inside} --type={words[0]} --repo={number} backup" for number in repositories]
     assert ("backup-failed" in done.stderr) == (code == 1)
+
+
+def test_postgresql_has_the_paths_of_repositories_and_makes_none(tmp_path: Path) -> None:
+    role = ROLE.parent / "postgres"
+    given = "{{ __postgres_repositories }}"
+    (made,) = templated(tmp_path, role, given, {}, pgbackrest_repositories=[S3, POSIX])
+    assert (made["source"], made["target"]) == ("/mnt/backup", "/var/lib/pgbackrest/3")
+    assert made["bind"] == {"create_host_path": False}
+    (tmp_path / "templates").unlink()
+    assert templated(tmp_path, role, given, {}, pgbackrest_repositories=[S3]) == []
+    contract = yaml.safe_load((ROLE.parents[1] / "images" / "postgres" / "contract.yml").read_text(encoding="utf-8"))
+    assert contract["paths"][plan.INSIDE]["mode"] == "rw"
