@@ -47,12 +47,21 @@ def read_value(hostvars: Mapping[str, t.Any], name: str) -> plan.Value:
     try:
         value = hostvars[name]
         # A value that is decrypted lazily shows its failure only when it is used.
-        return plan.Value(str(value) if isinstance(value, str) else value)
+        return plan.Value(_plain(value))
     except AnsibleError as exc:
         # The message of the exception quotes expressions and places, not values.
         text = " ".join(str(exc).split())
         vault = any("vault" in type(each).__name__.lower() for each in _causes(exc)) or "decrypt" in text.lower()
         return plan.Value(failure="vault" if vault else "template", reason=text)
+
+
+def _plain(value: t.Any) -> t.Any:
+    """A value with all that is in it, each read."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(value[key]) for key in value}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _causes(exc: BaseException | None) -> Iterable[BaseException]:

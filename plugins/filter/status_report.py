@@ -25,8 +25,9 @@ positional: _input
 options:
   _input:
     description: >-
-      C(cluster), C(vip), C(stanza), C(members) (by layer), C(cron) (hosts of scheduled jobs), C(limits), and C(hosts):
-      by name C(address), C(asked), and the registered results C(status), C(postgres), C(etcd), C(redis).
+      C(cluster), C(vip), C(stanza), C(backups) (which types timers take), C(members) (by layer), C(cron) (hosts of
+      scheduled jobs), C(limits), and C(hosts): by name C(address), C(asked), and the registered results C(status),
+      C(postgres), C(etcd), C(redis).
     type: dict
     required: true
   fail_on:

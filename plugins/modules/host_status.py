@@ -42,6 +42,12 @@ options:
     description: Container in which pgBackRest runs.
     type: str
     default: postgres
+  repositories:
+    description: Numbers of the repositories. With two or more each is asked by itself, and RV(backups.repositories) is
+      there.
+    type: list
+    elements: int
+    default: []
   disks:
     description: Paths whose file systems are looked at.
     type: list
@@ -180,7 +186,13 @@ backups:
       description: Whether a backup is being taken.
       type: bool
     backups:
-      description: Each with C(label), C(type), C(start), C(stop) (s since the epoch), C(damaged) and C(bytes).
+      description: Each with C(label), C(type), C(start), C(stop) (s since the epoch), C(damaged) and C(bytes), and with
+        two or more O(repositories) with C(repository).
+      type: list
+      elements: dict
+    repositories:
+      description: Each with C(number), C(code), C(message), C(reached) and C(newest_wal).
+      returned: with two or more O(repositories)
       type: list
       elements: dict
 rehearsal:
@@ -229,6 +241,7 @@ ARGUMENTS: dict[str, t.Any] = {
     },
     "stanza": {"type": "str", "default": ""},
     "backup_container": {"type": "str", "default": "postgres"},
+    "repositories": {"type": "list", "elements": "int", "default": []},
     "disks": {"type": "list", "elements": "path", "default": ["/opt", "/var/lib"]},
     "root": {"type": "path", "default": "/opt/dedicated"},
     "pki": {"type": "path", "default": "/etc/dedicated/pki"},
@@ -242,6 +255,7 @@ def wish(params: t.Mapping[str, t.Any]) -> Wish:
         layers=tuple(params["layers"]),
         stanza=params["stanza"],
         backup_container=params["backup_container"],
+        repositories=tuple(params["repositories"]),
         disks=tuple(params["disks"]),
         root=params["root"],
         pki=params["pki"],

@@ -17,7 +17,8 @@ description:
     C(invalid-failure-domain), C(failure-domain-missing), C(failure-domain-holds-too-much), C(invalid-name),
     C(duplicate-name), C(vault-undecryptable), C(unresolved-value), C(unknown-variable), C(missing-variable),
     C(missing-secret), C(weak-secret), C(image-not-by-digest), C(invalid-address), C(duplicate-address),
-    C(duplicate-host), C(invalid-system-identifier)."
+    C(duplicate-host), C(invalid-system-identifier), C(invalid-repository), C(duplicate-repository), C(shared-secret),
+    C(repository-on-data-host), C(invalid-policy), C(backup-in-peak), C(rpo-not-kept)."
   - What is allowed and worth a thought is a warning, C(tier-promises-nothing), C(no-failure-domains) or
     C(standby-in-same-domain).
   - The variable C(dedicated_tier), V(single) or V(ha), says what the topology is judged against. Without it several

@@ -35,6 +35,11 @@ options:
       - It is compared with the retention that is in effect in pgBackRest's configuration, and does not replace it.
     type: int
     required: true
+  by_repository:
+    description:
+      - Other policies for single repositories, number to days. The others keep O(retention_days).
+    type: dict
+    default: {}
 notes:
   - pgBackRest expires by itself too, after each backup and by the retention of its configuration. RV(policy_met) tells
     whether that one is long enough.
@@ -47,6 +52,7 @@ EXAMPLES = r"""
   dedicated.odoo.pgbackrest_expire:
     stanza: lab
     retention_days: 30
+    by_repository: {2: 365}
   check_mode: true
 """
 
@@ -106,6 +112,12 @@ in_effect:
     number:
       description: How many.
       type: int
+    policy_days:
+      description: The policy for this repository.
+      type: int
+    policy_met:
+      description: Whether it is one of days, and not shorter than the policy.
+      type: bool
 policy_days:
   description: The policy.
   returned: success
@@ -117,7 +129,7 @@ policy_met:
 code:
   description:
     - Stable name of the reason for a refusal or an error.
-    - Refusals are V(below_policy) and V(backup_running).
+    - Refusals are V(below_policy), V(backup_running) and V(bad_policy).
     - Errors are those of M(dedicated.odoo.pgbackrest_info), and V(no_effect) when something else went.
   returned: failure
   type: str
@@ -150,6 +162,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pgbackrest.io impo
 ARGUMENTS: dict[str, t.Any] = {
     **pgbackrest_arguments(),
     "retention_days": {"type": "int", "required": True},
+    "by_repository": {"type": "dict", "default": {}},
 }
 
 
@@ -158,7 +171,14 @@ def main() -> None:
     params = module.params
     try:
         pgbackrest = PgBackRest(SubprocessRunner(), params["container"], params["stanza"], params["timeout"])
-        result = service.expire(pgbackrest, params["retention_days"], params["timeout"], time.time(), module.check_mode)
+        result = service.expire(
+            pgbackrest,
+            params["retention_days"],
+            params["timeout"],
+            time.time(),
+            module.check_mode,
+            params["by_repository"],
+        )
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)
     module.exit_json(**result)

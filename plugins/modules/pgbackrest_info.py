@@ -98,6 +98,14 @@ repositories:
     error:
       description: Stable name of the reason why it could not be asked, as in RV(code), or null.
       type: str
+    backups:
+      description: Labels of its backups, the oldest first.
+      type: list
+      elements: str
+    recoverable:
+      description: As RV(recoverable), from this repository alone. Its C(why) is V(repository_not_asked) where it could
+        not be asked.
+      type: dict
 backups:
   description: The backups, the oldest first.
   returned: success
@@ -222,7 +230,7 @@ archiver:
       description: Since when the first of them waits, in epoch seconds.
       type: float
 recoverable:
-  description: Which moments can be recovered.
+  description: Which moments can be recovered from the best repository, the one that reaches furthest.
   returned: success
   type: dict
   contains:

@@ -69,9 +69,9 @@ options:
     type: int
   repository:
     description:
-      - Number of the repository.
+      - Number of the repository. V(0) is the first in the configuration from which the target can be reached.
     type: int
-    default: 1
+    default: 0
   repository_time:
     description:
       - Read the repository as it was at this time with a zone. For a repository that was deleted or spoilt since; its
@@ -100,6 +100,12 @@ options:
       - Directory on the host with pgBackRest's configuration.
     type: path
     default: /opt/dedicated/pgbackrest/conf
+  mounts:
+    description:
+      - Repositories that are paths. Where the configuration has each, and its path on the host, which is mounted there
+        without the right to write.
+    type: dict
+    default: {}
   root:
     description:
       - Directory on the host that holds the places.
@@ -162,6 +168,9 @@ plan:
   returned: O(state=present)
   type: dict
   contains:
+    repository:
+      description: Number of the repository.
+      type: int
     backup:
       description: Label of the backup.
       type: str
@@ -260,12 +269,13 @@ ARGUMENTS: dict[str, t.Any] = {
     "exclusive": {"type": "bool", "default": False},
     "backup": {"type": "str", "default": ""},
     "timeline": {"type": "int"},
-    "repository": {"type": "int", "default": 1},
+    "repository": {"type": "int", "default": 0},
     "repository_time": {"type": "str", "default": ""},
     "until": {"type": "str", "choices": ["fetched", "recovered", "ready"], "default": "ready"},
     "stanza": {"type": "str", "required": True},
     "image": {"type": "str", "required": True},
     "config_dir": {"type": "path", "default": "/opt/dedicated/pgbackrest/conf"},
+    "mounts": {"type": "dict", "default": {}},
     "root": {"type": "path", "default": "/var/lib/dedicated/restore"},
     "processes": {"type": "int", "default": 2},
     "timeout": {"type": "int", "default": 21600},
@@ -286,7 +296,14 @@ def restore(params: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
     )
     if isinstance(request, Refuse):
         raise Refused(request)
-    docker = Docker(SubprocessRunner(), params["image"], params["config_dir"], params["stanza"], params["name"])
+    docker = Docker(
+        SubprocessRunner(),
+        params["image"],
+        params["config_dir"],
+        params["stanza"],
+        params["name"],
+        params["mounts"],
+    )
     directory = Directory(params["root"], params["name"])
     service = RestoreService(docker, directory, SystemClock(), params["processes"])
     if params["state"] == "absent":

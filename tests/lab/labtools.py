@@ -200,6 +200,16 @@ class Lab:
             found |= yaml.safe_load((folder / "group_vars" / "all" / name).read_text())
         return found
 
+    @property
+    def repositories(self) -> list[dict[str, t.Any]]:
+        """Where backups go, as the inventory says it, with references in the place of secrets."""
+        return list(self.variables["pgbackrest_repositories"])
+
+    @property
+    def bucket(self) -> str:
+        """Of the first repository."""
+        return str(self.repositories[0]["s3"]["bucket"])
+
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ca_file)
 

@@ -213,20 +213,20 @@ def s3(lab: Lab) -> t.Any:
         "s3",
         endpoint_url=f"https://{lab.service_address(5)}:8333",
         verify=str(lab.build / "services-ca.pem"),
-        aws_access_key_id=lab.secrets["pgbackrest_s3_key"],
-        aws_secret_access_key=lab.secrets["pgbackrest_s3_key_secret"],
+        aws_access_key_id=lab.secrets["backup_1_s3_key"],
+        aws_secret_access_key=lab.secrets["backup_1_s3_key_secret"],
         region_name="lab",
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, proxies={}),
     )
 
 
 def bucket(lab: Lab) -> str:
-    return str(lab.variables["pgbackrest_s3_bucket"])
+    return lab.bucket
 
 
 def test_objects_of_the_repository_are_encrypted(lab: Lab, s3: t.Any) -> None:
-    found = s3.list_objects_v2(Bucket=bucket(lab), Prefix="pgbackrest/")["Contents"]
-    assert {key.split("/")[1] for key in (one["Key"] for one in found)} >= {"archive", "backup"}
+    found = s3.list_objects_v2(Bucket=bucket(lab), Prefix="pgbackrest/1/")["Contents"]
+    assert {key.split("/")[2] for key in (one["Key"] for one in found)} >= {"archive", "backup"}
     for one in found[:60]:
         start = s3.get_object(Bucket=bucket(lab), Key=one["Key"])["Body"].read(1 << 20)
         # Files bundled together are encrypted without a header; a compressed one in the clear would show its magic.
@@ -236,7 +236,7 @@ def test_objects_of_the_repository_are_encrypted(lab: Lab, s3: t.Any) -> None:
 
 
 def test_a_burglar_with_the_backup_credentials_cannot_delete_a_backup(lab: Lab, s3: t.Any) -> None:
-    versions = s3.list_object_versions(Bucket=bucket(lab), Prefix="pgbackrest/archive/")["Versions"]
+    versions = s3.list_object_versions(Bucket=bucket(lab), Prefix="pgbackrest/1/archive/")["Versions"]
     victim = next(one for one in versions if one["Size"] and one["Key"].endswith(".zst"))
     where = {"Bucket": bucket(lab), "Key": victim["Key"], "VersionId": victim["VersionId"]}
     for attempt in ({}, {"BypassGovernanceRetention": True}):

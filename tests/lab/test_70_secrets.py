@@ -28,7 +28,7 @@ EXPECTED: dict[str, tuple[set[str], int, int, int]] = {
     ),
     "/opt/dedicated/etcd/conf/root.env": ({"etcd_root_password"}, CONF, 0, 10020),
     "/opt/dedicated/pgbackrest/conf/pgbackrest.conf": (
-        {"pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_key_secret"},
+        {f"backup_{number}_{name}" for number in (1, 2) for name in ("cipher_pass", "s3_key", "s3_key_secret")},
         CONF,
         0,
         10010,

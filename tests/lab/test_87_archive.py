@@ -39,7 +39,7 @@ def away(lab: Lab) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def full(lab: Lab) -> t.Iterator[None]:
-    bucket = lab.variables["pgbackrest_s3_bucket"]
+    bucket = lab.bucket
     shell(lab, f"s3.bucket.quota -name={bucket} -op=set -sizeMB=1", "s3.bucket.quota.enforce -apply")
     try:
         yield

@@ -35,7 +35,7 @@ def backups(lab: Lab) -> list[dict[str, t.Any]]:
 
 
 def keys(lab: Lab, store: t.Any, below: str) -> dict[str, int]:
-    bucket = lab.variables["pgbackrest_s3_bucket"]
+    bucket = lab.bucket
     pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX + below)
     return {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", [])}
 
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named_and_not_restored(lab: Lab, store: t.Any) -> Non
         key: size for key, size in keys(lab, store, f"backup/{stanza(lab)}/{newest}/").items() if "/bundle/" in key
     }
     key = max(files, key=lambda name: files[name])
-    bucket = lab.variables["pgbackrest_s3_bucket"]
+    bucket = lab.bucket
     whole = store.get_object(Bucket=bucket, Key=key)["Body"].read()
     half = len(whole) // 2
     store.put_object(Bucket=bucket, Key=key, Body=whole[:half] + bytes(64) + whole[half + 64 :])
@@ -95,7 +95,7 @@ def test_a_missing_segment_is_named_and_bounds_what_is_promised(lab: Lab, store:
     archive(leader)
     found = [key for key in keys(lab, store, f"archive/{stanza(lab)}/") if f"/{gone}-" in key]
     assert len(found) == 1, found
-    bucket = lab.variables["pgbackrest_s3_bucket"]
+    bucket = lab.bucket
     whole = store.get_object(Bucket=bucket, Key=found[0])["Body"].read()
     store.delete_object(Bucket=bucket, Key=found[0])
     try:

@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "ha"))
 
 from operating import archive, operate, refusals
 
-PREFIX = "pgbackrest/"
+PREFIX = "pgbackrest/1/"
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def store(lab: Lab) -> t.Any:
         "s3",
         endpoint_url=f"https://{lab.service_address(5)}:8333",
         verify=str(lab.build / "services-ca.pem"),
-        aws_access_key_id=lab.secrets["pgbackrest_s3_key"],
-        aws_secret_access_key=lab.secrets["pgbackrest_s3_key_secret"],
+        aws_access_key_id=lab.secrets["backup_1_s3_key"],
+        aws_secret_access_key=lab.secrets["backup_1_s3_key_secret"],
         region_name="lab",
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, proxies={}),
     )
@@ -47,7 +47,7 @@ def test_every_backup_is_deleted_and_nothing_is_lost(lab: Lab, store: t.Any) -> 
     before = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     time.sleep(1.1)
 
-    bucket = lab.variables["pgbackrest_s3_bucket"]
+    bucket = lab.bucket
     pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX)
     keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
     assert keys

@@ -19,6 +19,8 @@ import ipaddress
 import re
 import typing as t
 
+from . import backups
+
 PREFIXES = (
     "dedicated_",
     "edge_",
@@ -41,6 +43,8 @@ SHARED = (
     "dedicated_domain",
     "dedicated_failure_domain",
     "dedicated_root",
+    "dedicated_rpo_seconds",
+    "dedicated_rto_seconds",
     "dedicated_secure_logging",
     "dedicated_tier",
     "postgres_system_identifier",
@@ -55,6 +59,7 @@ JUDGED = (
     "dedicated_domain",
     "dedicated_failure_domain",
     "dedicated_tier",
+    *backups.NAMES,
     "postgres_synchronous_mode",
     "postgres_system_identifier",
 )
@@ -88,7 +93,7 @@ NOT_OURS = ("ansible_", "inventory_", "__", "group", "hostvars", "playbook_dir",
 SECRET = re.compile(r"_(password|passphrase|cipher_pass|secret|token|s3_key)$")
 IMAGE = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 LEAST_LENGTH = 16
-LENGTHS = {"odoo_admin_password": 12, "pgbackrest_s3_key": 3}
+LENGTHS = {"odoo_admin_password": 12, "s3.key": 3}
 KNOWN_SECRETS = frozenset(
     (
         *("admin", "administrator", "changeme", "change_me", "default", "letmein", "master", "minioadmin", "odoo"),
@@ -234,6 +239,7 @@ def judge(snapshot: Snapshot) -> tuple[Finding, ...]:
         _addresses,
         _connections,
         _identifier,
+        _backups,
     ):
         findings.extend(check(snapshot))
     return tuple(findings)
@@ -741,4 +747,31 @@ def _identifier(snapshot: Snapshot) -> t.Iterator[Finding]:
             tuple(pinned),
             f"postgres_system_identifier has different values ({', '.join(sorted(set(pinned.values())))}); a cluster"
             " has one: set it once, in group_vars/all",
+        )
+
+
+def _backups(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Repositories and times of backups, by the hosts that have the same."""
+    hosts = snapshot.members(backups.LAYER) if backups.ROLE in snapshot.layers.get(backups.LAYER, ()) else ()
+    seen: list[tuple[dict[str, t.Any], list[str]]] = []
+    for host in hosts:
+        values = {name: value for name in backups.NAMES if host in (value := _given(snapshot, name))}
+        mine = {name: value[host] for name, value in values.items()}
+        same = next((members for given, members in seen if given == mine), None)
+        if same is None:
+            seen.append((mine, [host]))
+        else:
+            same.append(host)
+    for given, members in seen:
+        for problem in backups.judge(given, why_weak):
+            yield Finding(
+                problem.code, problem.subject, tuple(members), f"{problem.message} ({_where(snapshot, members)})"
+            )
+    if len(seen) > 1:
+        yield Finding(
+            "invalid-repository",
+            "pgbackrest_repositories",
+            tuple(hosts),
+            f"the hosts of group {backups.LAYER} do not have the same repositories, policy and recovery point; any of"
+            " them may lead and take the backups: set these once, in group_vars",
         )

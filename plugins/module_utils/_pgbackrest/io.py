@@ -40,10 +40,10 @@ _MEANS = (
 )
 _DO = {
     "store_unreachable": "Look whether the object store runs and this host reaches it.",
-    "bad_certificate": "Give the authority that signed the store's certificate (pgbackrest_s3_ca).",
+    "bad_certificate": "Give the authority that signed the store's certificate (s3.ca of the repository).",
     "bad_credentials": "Correct the store's access key and secret, and what they may do.",
     "no_bucket": "Create the bucket, or correct its name.",
-    "wrong_key": "Give the passphrase with which this repository was made (pgbackrest_cipher_pass).",
+    "wrong_key": "Give the passphrase with which this repository was made (cipher_pass of the repository).",
 }
 
 

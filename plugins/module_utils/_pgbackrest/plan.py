@@ -24,7 +24,7 @@ import re
 import typing as t
 
 from .._common.errors import Refuse
-from .parse import NO_DATA, NO_PATH, WAL, Backup, Checked, Expiry, Info, Server, Verified
+from .parse import NO_DATA, NO_PATH, OTHER, WAL, Backup, Checked, Expiry, Info, Server, Verified
 
 # Segments that are named of those that are missing; all are counted.
 NAMED = 20
@@ -201,9 +201,13 @@ class Recoverable:
     # is archive_timeout at most: so long after a commit PostgreSQL closes the segment (CheckArchiveTimeout in
     # checkpointer.c).
     at_risk_seconds: float | None = None
+    # The last segment that is there; times of two stores cannot be compared.
+    segment: str = ""
 
     def as_result(self) -> dict[str, t.Any]:
-        return dataclasses.asdict(self)
+        shown = dataclasses.asdict(self)
+        del shown["segment"]
+        return shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +232,47 @@ def good_backups(info: Info) -> list[Backup]:
     return found
 
 
+def only(info: Info, repository: int) -> Info:
+    """What one repository holds."""
+    return dataclasses.replace(
+        info,
+        repositories=tuple(one for one in info.repositories if one.key == repository),
+        backups=tuple(one for one in info.backups if one.repository == repository),
+        databases=tuple(one for one in info.databases if one.repository == repository),
+        archives=tuple(one for one in info.archives if one.repository == repository),
+    )
+
+
+def by_repository(info: Info, listings: Listings | None, server: Server | None) -> dict[int, Recoverable]:
+    """What can be recovered from each by itself. One that cannot be asked promises nothing."""
+    keys = sorted({one.key for one in info.repositories} | {one.repository for one in info.backups})
+    away = Recoverable(None, None, None, "repository_not_asked")
+    silent = {one.key for one in info.repositories if one.code == OTHER}
+    return {key: away if key in silent else _recoverable(only(info, key), listings, server) for key in keys}
+
+
+def best_of(found: t.Mapping[int, Recoverable]) -> Recoverable:
+    """That of the repository that reaches furthest; where two are as good, of the first."""
+    return max(
+        (found[key] for key in sorted(found)),
+        # Of two moments at which the same segment was there the earlier one is nearer to when it was closed.
+        key=lambda one: (
+            one.latest is not None,
+            one.earliest is not None,
+            one.segment,
+            -(one.latest or 0),
+            -(one.earliest or 0),
+        ),
+        default=Recoverable(None, None, None, "no_backup"),
+    )
+
+
 def recoverable(info: Info, listings: Listings | None, server: Server | None) -> Recoverable:
-    """``listings`` is None when nobody has looked into the archives."""
+    """From the best repository. ``listings`` is None when nobody has looked into the archives."""
+    return best_of(by_repository(info, listings, server))
+
+
+def _recoverable(info: Info, listings: Listings | None, server: Server | None) -> Recoverable:
     good = good_backups(info)
     path = path_of(server)
     if listings is not None and server is not None and path is not None:
@@ -243,24 +286,27 @@ def recoverable(info: Info, listings: Listings | None, server: Server | None) ->
     newest = max(closed, default="")
     last = server.last_archived or ""
     if server.last_archived_at is not None and WAL.fullmatch(last) and last > newest:
-        return _until(earliest, server.last_archived_at, server, "archived_at")
+        return _until(earliest, server.last_archived_at, server, "archived_at", server.waiting)
     if newest:
-        return _until(earliest, closed[newest], server, "closed_at")
+        return _until(earliest, closed[newest], server, "closed_at", server.waiting)
     return Recoverable(earliest, None, None, "nothing_archived")
 
 
-def _until(earliest: int, latest: float, server: Server, why: str) -> Recoverable:
+def _until(earliest: int, latest: float, server: Server, why: str, waiting: int) -> Recoverable:
     lag = round(max(0.0, server.now - latest), 3)
-    closed = why != "gap" and server.waiting == 0 and server.archive_timeout > 0
+    closed = why != "gap" and waiting == 0 and server.archive_timeout > 0
     return Recoverable(earliest, round(latest, 3), lag, why, min(lag, server.archive_timeout) if closed else lag)
 
 
 def _by_archive(info: Info, good: t.Sequence[Backup], listings: Listings, server: Server, path: Path) -> Recoverable:
     reaches: list[tuple[float, bool, _Reach]] = []
+    # A segment waits until every repository has it: those that this one has are not waited for here.
+    waiting = server.waiting
     for archive in info.archives:
         listing = listings.get((archive.repository, archive.id))
         if listing is None or not _is_present(info, archive.repository, archive.database_id, server):
             continue
+        waiting -= sum(name in listing for name in server.ready)
         of_it = [one for one in good if (one.repository, one.database_id) == (archive.repository, archive.database_id)]
         for reach in _reaches(of_it, listing, server, path):
             # Both are at or after the moment at which it was closed: one may have been copied with the server, the
@@ -271,7 +317,8 @@ def _by_archive(info: Info, good: t.Sequence[Backup], listings: Listings, server
         return Recoverable(None, None, None, "no_backup")
     earliest = min(reach.backup.ended for _at, _closed, reach in reaches)
     at, closed_at, best = max(reaches, key=lambda one: (one[2].last, -one[0]))
-    return _until(earliest, at, server, "gap" if best.gap else "closed_at" if closed_at else "archived_at")
+    found = _until(earliest, at, server, "gap" if best.gap else "closed_at" if closed_at else "archived_at", waiting)
+    return dataclasses.replace(found, segment=best.last)
 
 
 def _reaches(
@@ -352,7 +399,7 @@ def plan_backup(wish: Wish, info: Info, server: Server) -> Take | Leave | Refuse
     """Whether it may begin."""
     if server.in_recovery and not wish.expect_leader:
         return Leave("this member is a standby: the leader takes the backup")
-    refusal = _why_not_here(wish, info, server) or _why_not_now(info, server)
+    refusal = _why_not_here(wish, info, server) or _why_not_now(wish, info, server)
     if refusal is not None:
         return refusal
     database = info.database(wish.repository)
@@ -407,7 +454,7 @@ def _why_foreign(info: Info, repository: int, server: Server, what: str) -> Refu
     )
 
 
-def _why_not_now(info: Info, server: Server) -> Refuse | None:
+def _why_not_now(wish: Wish, info: Info, server: Server) -> Refuse | None:
     if info.running:
         return Refuse(
             "backup_running",
@@ -415,6 +462,10 @@ def _why_not_now(info: Info, server: Server) -> Refuse | None:
             "one is running here already: it holds the lock",
             "Wait until it has ended (pgbackrest_info: running).",
         )
+    if any(one.code == OTHER for one in info.repositories if one.key != wish.repository):
+        # PostgreSQL calls a segment failed when any repository lacks it. Whether this one gets its WAL is seen by
+        # pgBackRest itself, which ends no backup without.
+        return None
     failed, good = server.last_failed_at, server.last_archived_at
     if failed is not None and (good is None or failed > good):
         return Refuse(
@@ -548,19 +599,51 @@ def plan_stanza(info: Info, server: Server, upgrade_from: str) -> str | Refuse:
 # -- expiring ----------------------------------------------------------------------------------------------------------
 
 
-def plan_expire(days: int, info: Info, would: Expiry, now: float) -> list[Backup] | Refuse:
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """The policy: so many days, or other ones for single repositories."""
+
+    days: int
+    by_repository: t.Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    def of(self, repository: int) -> int:
+        return self.by_repository.get(repository, self.days)
+
+    def met(self, repository: int, kind: str, number: int) -> bool:
+        """Whether a retention in effect is long enough; one that counts backups promises no days."""
+        return kind == "time" and number >= self.of(repository)
+
+
+def keep_of(days: int, by_repository: t.Mapping[t.Any, t.Any]) -> Keep | Refuse:
+    """The policy as the module takes it."""
+    try:
+        single = {int(key): int(value) for key, value in by_repository.items()}
+    except (TypeError, ValueError):
+        single = {0: 0}
+    if any(key < 1 or value < 1 for key, value in single.items()):
+        return Refuse(
+            "bad_policy",
+            "nothing is expired",
+            "by_repository has numbers of repositories and days, each a whole number from 1",
+            "Give it like {1: 30, 2: 90}.",
+        )
+    return Keep(days, single)
+
+
+def plan_expire(keep: Keep, info: Info, would: Expiry, now: float) -> list[Backup] | Refuse:
     """The backups that go, or why they do not. ``would`` is what a dry run said."""
     going = set(would.labels)
     goes = [one for one in info.backups if (one.repository, one.label) in going]
-    policy = now - days * 86400
     for repository in sorted({one.repository for one in goes}):
+        days = keep.of(repository)
+        policy = now - days * 86400
         kept = [
             one for one in good_backups(info) if one.repository == repository and (repository, one.label) not in going
         ]
         kind, number = would.retention.get(repository, ("count", 0))
         unit = "days" if kind == "time" else "full backups"
         effect = f"the retention in effect in repository {repository} is {number} {unit}"
-        do = f"Set pgbackrest_retention_days to {days} or more, or lower the policy."
+        do = f"Set retention_days of the repository to {days} or more (pgbackrest_repositories), or lower the policy."
         young = [one.label for one in goes if one.repository == repository and one.ended > policy]
         if not any(one.type == "full" for one in kept):
             why = f"no good full backup would be left in repository {repository}; {effect}"

@@ -20,7 +20,7 @@ from .._common.errors import DedicatedError
 from .._common.runner import Completed, Runner
 from .._common.waiting import Clock, Seen, wait_until
 from .io import PATIENCE, meaning, plain
-from .restore_plan import Place, Request
+from .restore_plan import Place, Request, numbers_of
 
 # postgres in the image (images/postgres).
 UID = 10010
@@ -60,8 +60,29 @@ def failure(what: str, said: str) -> PgBackRestError:
 class Docker:
     """The Docker engine of this host, by its client. All that it starts bears the name of the place as a label."""
 
-    def __init__(self, runner: Runner, image: str, conf: str, stanza: str, place: str) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        image: str,
+        conf: str,
+        stanza: str,
+        place: str,
+        repositories: t.Mapping[str, str] | None = None,
+    ) -> None:
         self._runner, self._image, self.conf, self.stanza, self._place = runner, image, conf, stanza, place
+        self._repositories = dict(repositories or {})
+
+    def numbers(self) -> list[int]:
+        """The repositories of the configuration."""
+        try:
+            return numbers_of((pathlib.Path(self.conf) / "pgbackrest.conf").read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise DedicatedError(f"pgBackRest's configuration cannot be read: {exc}", code="no_configuration") from exc
+
+    def keys(self) -> dict[str, str]:
+        """What a container needs to read the repositories. The engine would make a path that is not there."""
+        there = {inside: path for inside, path in self._repositories.items() if pathlib.Path(path).is_dir()}
+        return {self.conf: "/etc/pgbackrest:ro", **{path: f"{inside}:ro" for inside, path in there.items()}}
 
     def _call(self, argv: t.Sequence[str], timeout: float = 60) -> Completed:
         return self._runner.run(["docker", *argv], timeout=timeout)
@@ -80,7 +101,7 @@ class Docker:
         # The configuration's own spool and log directories need not be there for a command that only reads.
         patience = f"--io-timeout={max(1, int(timeout) // PATIENCE)}"
         bounded = ["timeout", "--kill-after=5", f"{timeout:g}", *self.words([patience, *words])]
-        argv = self._run(name, bounded, {self.conf: "/etc/pgbackrest:ro"}, "host")
+        argv = self._run(name, bounded, self.keys(), "host")
         argv[1:1] = ["--rm"]
         try:
             done = self._call(argv, timeout=timeout + 30)

@@ -42,7 +42,8 @@ XID = re.compile(r"^[0-9]{1,20}$")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What was asked for. ``moment`` is the target as epoch seconds when ``kind`` is time."""
+    """What was asked for. ``moment`` is the target as epoch seconds when ``kind`` is time; ``repository`` 0 is the
+    first from which the target can be reached."""
 
     place: str
     kind: str
@@ -50,7 +51,7 @@ class Request:
     moment: float | None = None
     label: str = ""
     timeline: int | None = None
-    repository: int = 1
+    repository: int = 0
     repository_time: str = ""
     exclusive: bool = False
 
@@ -110,9 +111,11 @@ class Plan:
     earliest: int
     latest: int
     need_bytes: int
+    repository: int
 
     def as_result(self) -> dict[str, t.Any]:
         return {
+            "repository": self.repository,
             "backup": self.backup.label,
             "backup_type": self.backup.kind,
             "backup_ended": self.backup.ended,
@@ -175,7 +178,7 @@ def asked(
     *,
     label: str = "",
     timeline: int | None = None,
-    repository: int = 1,
+    repository: int = 0,
     repository_time: str = "",
     exclusive: bool = False,
 ) -> Request | Refuse:
@@ -205,7 +208,7 @@ def asked(
 
 
 def decide(request: Request, archive: Archive, free_bytes: int) -> Plan | Refuse:
-    """Which backup, which timeline, which WAL; or why not, with what could be reached instead."""
+    """Which backup, which timeline, which WAL of one repository; or why not, with what could be reached instead."""
     good = sorted((one for one in archive.backups if not one.damaged), key=lambda one: one.ended)
     if not good:
         return Refuse(
@@ -243,6 +246,7 @@ def decide(request: Request, archive: Archive, free_bytes: int) -> Plan | Refuse
         earliest=good[0].ended,
         latest=last.at,
         need_bytes=int(backup.database_bytes * ROOM),
+        repository=request.repository,
     )
     beyond = (request.moment is not None and request.moment > last.at) or (
         request.kind == "lsn" and lsn_of(request.value) >= (last.number + 1) * archive.segment_bytes
@@ -341,6 +345,11 @@ def _outside(
 
 def _lsn(value: int) -> str:
     return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}"
+
+
+def numbers_of(configuration: str) -> list[int]:
+    """The repositories that a pgbackrest.conf has, in the order in which they are tried."""
+    return sorted({int(number) for number in re.findall(r"^\s*repo(\d+)-", configuration, re.MULTILINE)}) or [1]
 
 
 # -- what comes next -------------------------------------------------------------------------------------------------

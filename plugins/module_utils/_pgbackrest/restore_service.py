@@ -118,14 +118,30 @@ class RestoreService:
     # -- plan ------------------------------------------------------------------------------------------------------
 
     def plan(self, wish: Wish) -> Plan:
-        """Which backup and WAL it would be. Reads the repository only."""
-        found = decide(wish.request, self._archive(wish), self._directory.free())
+        """Which backup and WAL it would be, from the first repository that has them. Only reads."""
+        asked = wish.request.repository
+        reasons: dict[int, DedicatedError] = {}
+        for number in [asked] if asked else self._docker.numbers():
+            try:
+                return self._plan_from(dataclasses.replace(wish.request, repository=number), wish)
+            except DedicatedError as exc:
+                reasons[number] = exc
+        errors = list(reasons.values())
+        # A refusal tells more than a store that does not answer.
+        first = next((one for one in errors if isinstance(one, Refused)), errors[0])
+        if len(errors) == 1:
+            raise first
+        told = "; ".join(f"repository {number}: {one.msg}" for number, one in reasons.items())
+        raise DedicatedError(f"no repository can do it. {told}", **first.details)
+
+    def _plan_from(self, request: Request, wish: Wish) -> Plan:
+        found = decide(request, self._archive(request, wish), self._directory.free())
         if isinstance(found, Refuse):
             raise Refused(found)
         return found
 
-    def _archive(self, wish: Wish) -> Archive:
-        request, stanza = wish.request, self._docker.stanza
+    def _archive(self, request: Request, wish: Wish) -> Archive:
+        stanza = self._docker.stanza
         words = [f"--repo={request.repository}", "--output=json"]
         if request.repository_time:
             words.append(f"--repo-target-time={request.repository_time}")
@@ -196,10 +212,10 @@ class RestoreService:
             raise failure(f"the backup was not fetched (exit code {code})", said)
 
     def _with_keys(self) -> dict[str, str]:
-        return {**self._mounts(), self._docker.conf: "/etc/pgbackrest:ro"}
+        return {**self._mounts(), **self._docker.keys()}
 
     def _fetch_words(self, request: Request, plan: t.Mapping[str, t.Any]) -> list[str]:
-        words = [f"--repo={request.repository}", f"--set={plan['backup']}", "--delta", "--archive-mode=off"]
+        words = [f"--repo={plan['repository']}", f"--set={plan['backup']}", "--delta", "--archive-mode=off"]
         # The backup's own timeline needs no history file, and is not asked for one.
         own = int(plan["first_wal"][:8], 16) == plan["timeline"]
         words += [

@@ -48,14 +48,17 @@ def show(pgbackrest: PgBackRest, wal: bool = True, server: bool = True) -> dict[
     info = _answering(pgbackrest.info())
     listings = _listings(pgbackrest, info) if wal else None
     ranges = plan.wal_ranges(info, listings, asked) if listings is not None else []
+    reach = plan.by_repository(info, listings, asked)
     return {
         "status": {"code": info.code, "message": info.message},
         "running": info.running,
-        "repositories": [_repository(info, one.key) for one in info.repositories],
+        "repositories": [
+            {**_repository(info, one.key), "recoverable": reach[one.key].as_result()} for one in info.repositories
+        ],
         "backups": [one.as_result() for one in info.backups],
         "wal": [one.as_result() for one in ranges],
         "archiver": asked.archiver() if asked else None,
-        "recoverable": plan.recoverable(info, listings, asked).as_result(),
+        "recoverable": plan.best_of(reach).as_result(),
     }
 
 
@@ -68,6 +71,7 @@ def _repository(info: Info, key: int) -> dict[str, t.Any]:
         "code": one.code,
         "message": io.plain(one.message),
         "error": error.details["code"] if error else None,
+        "backups": [backup.label for backup in info.backups if backup.repository == key],
     }
 
 
@@ -275,13 +279,21 @@ def _stands(pgbackrest: PgBackRest, server: Server, step: str) -> None:
 # -- expiring ----------------------------------------------------------------------------------------------------------
 
 
-def expire(pgbackrest: PgBackRest, days: int, timeout: int, now: float, check_mode: bool = False) -> dict[str, t.Any]:
+def expire(
+    pgbackrest: PgBackRest,
+    days: int,
+    timeout: int,
+    now: float,
+    check_mode: bool = False,
+    by_repository: t.Mapping[t.Any, t.Any] | None = None,
+) -> dict[str, t.Any]:
     """The result of ``pgbackrest_expire``."""
+    keep: plan.Keep = _accepted(plan.keep_of(days, by_repository or {}))
     info = _all_answering(pgbackrest.info())
     if info.running:
         raise _busy()
     would = pgbackrest.expire(True, timeout)
-    goes: list[Backup] = _accepted(plan.plan_expire(days, info, would, now))
+    goes: list[Backup] = _accepted(plan.plan_expire(keep, info, would, now))
     archives = [
         {"repository": key, "archive_id": name, "first": first, "last": last}
         for key, name, first, last in would.archives
@@ -299,8 +311,16 @@ def expire(pgbackrest: PgBackRest, days: int, timeout: int, now: float, check_mo
                 code="no_effect",
             )
     in_effect: list[dict[str, t.Any]] = [
-        {"repository": key, "kind": kind, "number": number} for key, (kind, number) in sorted(would.retention.items())
+        {
+            "repository": key,
+            "kind": kind,
+            "number": number,
+            "policy_days": keep.of(key),
+            "policy_met": keep.met(key, kind, number),
+        }
+        for key, (kind, number) in sorted(would.retention.items())
     ]
+    missing = {one.key for one in info.repositories} - set(would.retention)
     return {
         "changed": changed,
         "msg": f"{len(goes)} backups are expired" if goes else "no backup is to be expired",
@@ -310,5 +330,5 @@ def expire(pgbackrest: PgBackRest, days: int, timeout: int, now: float, check_mo
         "archives": archives,
         "in_effect": in_effect,
         "policy_days": days,
-        "policy_met": bool(in_effect) and all(one["kind"] == "time" and one["number"] >= days for one in in_effect),
+        "policy_met": bool(in_effect) and not missing and all(one["policy_met"] for one in in_effect),
     }

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing as t
 
+from .._pgbackrest.parse import SEGMENT_BYTES, WAL
+from .._pgbackrest.plan import number_of
 from . import views
 from .hosts import ill, missing_part
 from .look import (
@@ -56,6 +59,7 @@ def judge(look: Look) -> Findings:
     if told is None:
         yield _not_known(look, where)
         return
+    yield from _repositories(look, now)
     take = f"{where}: systemctl start dedicated-backup-full.service"
     code, kept = told.get("code"), listing(told.get("backups"))
     if code != 0:
@@ -71,6 +75,80 @@ def judge(look: Look) -> Findings:
     yield from _ages(look, kept, now, take)
     yield from _proven(look, REHEARSAL, look.limits.rehearsal_seconds, now)
     yield from _proven(look, VERIFICATION, look.limits.verification_seconds, now)
+
+
+# -- several repositories --------------------------------------------------------------------------------------------
+
+
+def repositories(look: Look) -> list[t.Mapping[str, t.Any]]:
+    """What each of several holds, by the leader, who archives, or else by the host that reaches most of them."""
+    leader = views.leader_of(look.best(POSTGRES)) if look.best(POSTGRES) else None
+    told = {host.name: listing(mapping(host.part("backups")).get("repositories")) for host in look.of(POSTGRES)}
+    if told.get(leader or ""):
+        return told[leader or ""]
+    return max(told.values(), key=lambda one: sum(each.get("reached") is True for each in one), default=[])
+
+
+def of_repository(look: Look, key: t.Any) -> list[t.Mapping[str, t.Any]]:
+    """The backups of one of several, by any host that reaches it."""
+    found = [
+        [one for one in listing(mapping(host.part("backups")).get("backups")) if one.get("repository") == key]
+        for host in look.of(POSTGRES)
+    ]
+    return max(found, key=len, default=[])
+
+
+def archiving_cause(look: Look) -> str:
+    """PostgreSQL calls a segment failed that one of several repositories lacks."""
+    away = [one.get("number") for one in repositories(look) if one.get("reached") is not True]
+    return f"backup-repository-{away[0]}-unreachable" if away else ""
+
+
+def _behind(wal: str, newest: str) -> float:
+    """How many segments one lacks; on an earlier timeline, more than any limit."""
+    if not WAL.fullmatch(newest):
+        return 0
+    if not WAL.fullmatch(wal) or wal[:8] < newest[:8]:
+        return math.inf
+    return number_of(newest, SEGMENT_BYTES) - number_of(wal, SEGMENT_BYTES)
+
+
+def _repositories(look: Look, now: int) -> Findings:
+    told = repositories(look)
+    newest = max((str(one.get("newest_wal") or "") for one in told), default="")
+    leader = views.leader_of(look.best(POSTGRES)) if look.best(POSTGRES) else None
+    where = f"on {leader or 'the leader'}"
+    for one in told:
+        yield from _repository(look, one, newest, now, where)
+
+
+def _repository(look: Look, one: t.Mapping[str, t.Any], newest: str, now: int, where: str) -> Findings:
+    key, code = one.get("number"), f"backup-repository-{one.get('number')}"
+    why = "as long as that is so, another repository is all there is"
+    take = f"{where}: /opt/dedicated/pgbackrest/bin/backup full {key}"
+    if one.get("reached") is not True:
+        what = f"repository {key} cannot be asked: {str(one.get('message'))[:200]}"
+        check = f"{where}: {look.pgbackrest(f'--repo={key} info')}"
+        yield Finding(WARNING, f"{code}-unreachable", "", what, why, check)
+        return
+    if one.get("code") != 0:
+        what = f"repository {key} says: {str(one.get('message'))[:200]}"
+        yield Finding(WARNING, f"{code}-none", "", what, why, f"{SITE} --tags pgbackrest; or {take}")
+        return
+    last = max((int(number(each.get("stop")) or 0) for each in of_repository(look, key)), default=0)
+    if now - last > look.limits.backup_seconds:
+        what = (
+            f"the last backup in repository {key} is {age(now - last)} old, more than {age(look.limits.backup_seconds)}"
+        )
+        yield Finding(WARNING, f"{code}-old", "", what, why, take)
+    behind = _behind(str(one.get("newest_wal") or ""), newest)
+    if behind > look.limits.waiting_wal:
+        lacks = "a timeline" if math.isinf(behind) else f"{behind:.0f} segments"
+        what = f"repository {key} lacks {lacks} of WAL that another one has"
+        yield Finding(WARNING, f"{code}-lags", "", what, why, f"{where}: {look.pgbackrest('check')}")
+
+
+# -- proofs ----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import views
+from . import backups, views
 from .hosts import ill, missing_part
 from .look import (
     CONTAINERS,
@@ -304,6 +304,7 @@ def _leading_database(look: Look, host: str, told: t.Mapping[str, t.Any]) -> Fin
             f" {age(number(told.get('archived_seconds_ago')))} ago, {waiting:.0f} segments wait",
             "what is not archived cannot be restored, and it fills the disk",
             check,
+            cause=backups.archiving_cause(look),
         )
     elif waiting > look.limits.waiting_wal:
         yield Finding(

@@ -17,7 +17,6 @@ from .look import (
     NOTE,
     ODOO,
     SITE,
-    TIMERS,
     WARNING,
     Finding,
     Findings,
@@ -230,7 +229,7 @@ def _units(look: Look, host: Host) -> Findings:
             "what it does was not done" if mine else "it is not part of this platform",
             f"on {host.name}: journalctl -u {name} -n 50",
         )
-    wanted = [FIREWALL, *(timer for layer in look.layers(host.name) for timer in TIMERS.get(layer, ()))]
+    wanted = [FIREWALL, *(timer for layer in look.layers(host.name) for timer in look.timers(layer))]
     if look.vip and host.name in look.members[EDGE]:
         wanted.append(KEEPALIVED)
     for name in wanted:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from .._common.errors import DedicatedError
 from .._common.runner import Runner
+from .._pgbackrest.io import plain
 from .._preflight import identity
 from . import parse
 
@@ -78,6 +79,7 @@ class Wish:
     layers: tuple[str, ...] = ()
     stanza: str = ""
     backup_container: str = "postgres"
+    repositories: tuple[int, ...] = ()
     disks: tuple[str, ...] = ()
     root: str = "/opt/dedicated"
     pki: str = "/etc/dedicated/pki"
@@ -292,8 +294,22 @@ class Host:
 
     def _backups(self) -> dict[str, t.Any]:
         wish = self._wish
-        argv = ["pgbackrest", f"--stanza={wish.stanza}", "--output=json", "info"]
-        return parse.backups(self._inside(wish.backup_container, POSTGRES_UID, argv), wish.stanza)
+        if len(wish.repositories) < 2:
+            return parse.backups(self._info(), wish.stanza)
+        # Each by itself and at once: one that does not answer takes all of its time.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=len(wish.repositories)) as pool:
+            asked = {key: pool.submit(guarded, functools.partial(self._repository, key)) for key in wish.repositories}
+            told = {key: future.result() for key, future in asked.items()}
+        return parse.together(told)
+
+    def _repository(self, key: int) -> dict[str, t.Any]:
+        found = parse.repository(self._info(f"--repo={key}"), self._wish.stanza, key)
+        return {**found, "message": plain(found["message"])}
+
+    def _info(self, *words: str) -> str:
+        wish = self._wish
+        argv = ["pgbackrest", f"--stanza={wish.stanza}", *words, "--output=json", "info"]
+        return self._inside(wish.backup_container, POSTGRES_UID, argv)
 
     def _router(self) -> list[dict[str, str]]:
         return parse.servers(self._converse(f"{ROUTER}/haproxy.sock", "show stat\n", min(5.0, self._wish.timeout)))

@@ -28,8 +28,9 @@ CONTAINERS = {
 CRON = "odoo-cron"
 TIMERS = {
     ETCD: ("dedicated-etcd-defrag.timer",),
-    POSTGRES: ("dedicated-backup-full.timer", "dedicated-backup-diff.timer"),
 }
+# Which backups are taken by timers, where pgbackrest_policy does not say otherwise.
+BACKUPS = ("full", "diff")
 FIREWALL = "dedicated-firewall.service"
 KEEPALIVED = "keepalived.service"
 # pgbackrest info: 0 ok, 1 no stanza path, 2 no valid backup, 3 no stanza data (pgBackRest's source, command/info).
@@ -47,7 +48,7 @@ class Limits:
 
     # roles/postgres, maximum_lag_on_failover: beyond it Patroni promotes nobody.
     max_lag_bytes: int = 1024**2
-    # A backup each night (pgbackrest_*_calendar), ten minutes of random delay, and time to take it.
+    # A backup each night (pgbackrest_policy), ten minutes of random delay, and time to take it.
     backup_seconds: int = 26 * HOUR
     # A full one each Sunday, and a day.
     full_backup_seconds: int = 8 * DAY
@@ -182,6 +183,12 @@ class Look:
     vip: str = ""
     stanza: str = ""
     limits: Limits = dataclasses.field(default_factory=Limits)
+    backups: tuple[str, ...] = BACKUPS
+
+    def timers(self, layer: str) -> tuple[str, ...]:
+        """The timers that a layer brings to a host."""
+        taken = self.backups if layer == POSTGRES else ()
+        return *TIMERS.get(layer, ()), *(f"dedicated-backup-{kind}.timer" for kind in taken)
 
     def of(self, layer: str) -> list[Host]:
         """The hosts of a layer; one that nobody knows is as good as one that was not asked."""
@@ -278,6 +285,7 @@ def parse_look(data: t.Any) -> Look:
         vip=str(data.get("vip") or "").partition("/")[0],
         stanza=str(data.get("stanza") or ""),
         limits=_limits(mapping(data.get("limits"))),
+        backups=words(data.get("backups")) or BACKUPS,
     )
 
 

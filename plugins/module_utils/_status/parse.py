@@ -213,6 +213,52 @@ def backups(text: str, stanza: str) -> dict[str, t.Any]:
     }
 
 
+def repository(text: str, stanza: str, key: int) -> dict[str, t.Any]:
+    """The same of one repository among several, with its own words and the newest WAL that it has."""
+    told, known = backups(text, stanza), pgbackrest.info(text, stanza).repository(key)
+    newest = [
+        str(one.get("max") or "")
+        for entry in json.loads(text, strict=False)
+        if entry.get("name") == stanza
+        for one in entry.get("archive") or []
+    ]
+    return {
+        **told,
+        "code": told["code"] if known is None else known.code,
+        "message": told["message"] if known is None else known.message,
+        "newest_wal": max(newest, default=""),
+    }
+
+
+def together(told: t.Mapping[int, t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """What several repositories hold, as if they were one. Raises ValueError when none could be asked."""
+    good = {key: one for key, one in told.items() if "error" not in one and one["code"] != pgbackrest.OTHER}
+    if not good:
+        raise ValueError(
+            "; ".join(f"repository {key}: {one.get('error') or one['message']}" for key, one in told.items())
+        )
+    best = min(good.values(), key=lambda one: int(one["code"]))
+    return {
+        "code": best["code"],
+        "message": best["message"],
+        "running": any(one["running"] for one in good.values()),
+        "backups": sorted(
+            ({**each, "repository": key} for key, one in good.items() for each in one["backups"]),
+            key=lambda each: int(each["stop"]),
+        ),
+        "repositories": [
+            {
+                "number": key,
+                "code": one.get("code"),
+                "message": one.get("error") or one["message"],
+                "reached": key in good,
+                "newest_wal": one.get("newest_wal", ""),
+            }
+            for key, one in sorted(told.items())
+        ],
+    }
+
+
 def _json(text: str, source: str) -> t.Any:
     try:
         return json.loads(text)

@@ -235,7 +235,7 @@ def _elsewhere(found: Found) -> Demand:
     else:
         what = "the inventory names no repository"
     why = "what burns with the database is no backup of it"
-    return Demand("repository-elsewhere", bool(away), what, why, "let pgbackrest_s3_endpoint name a store elsewhere")
+    return Demand("repository-elsewhere", bool(away), what, why, "let one of pgbackrest_repositories be elsewhere")
 
 
 def _retention(found: Found) -> Demand:

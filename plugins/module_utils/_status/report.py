@@ -133,8 +133,20 @@ def _backups(look: Look) -> dict[str, t.Any]:
         "last_full": last("full"),
         "rehearsal": _proof(look, backups.REHEARSAL),
         "verification": _proof(look, backups.VERIFICATION),
+        "repositories": [_repository(look, one, now) for one in backups.repositories(look)],
         "archive_failing": leading.get("archive_failing"),
         "waiting_wal": leading.get("waiting_wal"),
+    }
+
+
+def _repository(look: Look, one: t.Mapping[str, t.Any], now: int) -> dict[str, t.Any]:
+    """One of several; with a single one the list is empty."""
+    kept = backups.of_repository(look, one.get("number"))
+    last = max((int(number(each.get("stop")) or 0) for each in kept), default=0)
+    return {
+        **{key: one.get(key) for key in ("number", "code", "message", "reached", "newest_wal")},
+        "count": len(kept),
+        "age_seconds": max(0, now - last) if last else None,
     }
 
 
@@ -313,6 +325,10 @@ def _backup_rows(seen: t.Mapping[str, t.Any], now: int | None) -> t.Iterator[str
         "Backups",
         f"last {last['type']} {age(last['age_seconds'])} ago ({last['label']})  {seen['count']} kept{running}",
     )
+    for one in seen["repositories"]:
+        told = f"{one['count']} kept, last {age(one['age_seconds'])} ago" if one["count"] else "NONE"
+        reached = "" if one["reached"] else f"  CANNOT BE ASKED: {one['message']}"
+        yield from _wrapped("", f"repository {one['number']}: {told}{reached}")
     archive = "WAL archiving not known"
     if seen["archive_failing"] is True:
         archive = "WAL archiving FAILS"

@@ -21,6 +21,22 @@ from test_status_playbook import Scene, inventory, look, look_tasks
 PLAYBOOK = STATUS.with_name("ready.yml")
 CANARY = "canary-5d1f-secret"
 ENDPOINT = "s3.example.com"
+
+
+def repositories(endpoint: str = ENDPOINT) -> list[dict[str, t.Any]]:
+    """As an inventory has them; the first keeps longer than the second."""
+    first = {
+        "number": 1,
+        "type": "s3",
+        "path": "/pgbackrest",
+        "cipher_pass": CANARY,
+        "retention_days": 90,
+        "s3": {"endpoint": endpoint, "bucket": "backup", "key": "key", "key_secret": f"{CANARY}-2"},
+    }
+    second = {"number": 2, "type": "posix", "path": "/mnt/backup", "cipher_pass": f"{CANARY}-3", "retention_days": 30}
+    return [first, {**second, "shared": True}] if endpoint == ENDPOINT else [first]
+
+
 PROMISED = {"policy_met": True, "policy_days": 30, "in_effect": [{"repository": 1, "kind": "time", "number": 30}]}
 GOOD = {"ok": True, "heads": [], "copies": [{"records": 9, "signed": 9, "signers": ["a" * 16], "checked": True}]}
 
@@ -44,7 +60,7 @@ def with_answers(scene: Scene, retention: t.Any, controller: t.Any, hosts: dict[
         answers: dict[str, t.Any] = {name: hosts.get(name, GOOD) for name in scene.names}
         if module == "pgbackrest_expire":
             answers = dict.fromkeys(scene.names, retention)
-            task["failed_when"] = "__arguments.retention_days | int != 30"
+            task["failed_when"] = "__arguments.retention_days | int != 30 and __arguments.by_repository | length == 2"
         elif arguments.get("controller"):
             answers = dict.fromkeys(scene.names, controller)
         task["ansible.builtin.set_fact"] = {task.pop("register"): "{{ __answers[inventory_hostname] }}"}
@@ -55,7 +71,7 @@ def with_answers(scene: Scene, retention: t.Any, controller: t.Any, hosts: dict[
 
 def run(place: Path, playbook: t.Any, names: list[str], **variables: t.Any) -> tuple[int, str, dict[str, t.Any]]:
     site = inventory(names)
-    site["all"]["vars"].update({"pgbackrest_s3_endpoint": ENDPOINT})
+    site["all"]["vars"].update({"pgbackrest_repositories": repositories()})
     (place / "hosts.yml").write_text(yaml.safe_dump(site))
     if not isinstance(playbook, Path):
         (place / "play.yml").write_text(yaml.safe_dump(playbook, sort_keys=False))
@@ -80,13 +96,15 @@ def run(place: Path, playbook: t.Any, names: list[str], **variables: t.Any) -> t
 
 def test_a_platform_that_is_ready(tmp_path: Path) -> None:
     scene = Scene()
+    for one in scene.status.values():
+        one["verification"]["repositories"] = [1, 2]
     play = with_answers(scene, PROMISED, GOOD, {})
     ended, output, found = run(tmp_path, play, scene.names, evidence_require_signature=True)
     assert ended == 0, output
     assert (found["ok"], len(found["demands"])) == (True, 10)
     assert "READY: 10 demands are met" in output
     assert "4 places agree, 9 records" in output
-    assert "1 (s3 at s3.example.com)" in output
+    assert "1 (s3 at s3.example.com), 2 (posix, shared)" in " ".join(output.split())
 
 
 def test_everything_that_was_asked_reaches_the_judge(tmp_path: Path) -> None:
@@ -99,7 +117,7 @@ def test_everything_that_was_asked_reaches_the_judge(tmp_path: Path) -> None:
         scene.names,
         rto_seconds=61,
         ready_limits={"backup_seconds": 7200},
-        pgbackrest_s3_endpoint="10.20.0.12",
+        pgbackrest_repositories=repositories("10.20.0.12"),
     )
     assert ended == 2
     assert found["missing"] == [

@@ -129,6 +129,28 @@ def test_right_vault_password(tmp_path: Path) -> None:
     assert CANARY not in text
 
 
+def test_secrets_of_repositories_are_read_and_not_shown(tmp_path: Path) -> None:
+    play = PLAY.replace("{odoo: [], etcd: [], edge: []}", "{postgres: [pgbackrest], etcd: []}")
+    variables = vaulted(tmp_path, "right", CANARY, "backup_1_cipher_pass") + yaml.safe_dump(
+        {
+            "pgbackrest_repositories": [
+                {"number": 1, "type": "posix", "path": "/mnt/backup", "cipher_pass": "{{ backup_1_cipher_pass }}"}
+            ],
+            "pgbackrest_policy": {"full": "Sun 09:00"},
+            "pgbackrest_finance_peaks": [{"days": ["sun"], "from": "08:00", "to": "10:00"}],
+        }
+    )
+    result, text = check(tmp_path, variables + "pgbackrest_stanza: x\n", play=play)
+    assert codes(result) == {
+        ("repository-on-data-host", "pgbackrest_repositories"),
+        ("backup-in-peak", "pgbackrest_policy.full"),
+    }
+    assert CANARY not in text
+    missing = variables.replace("backup_1_cipher_pass }}", "backup_2_cipher_pass }}")
+    result, _text = check(tmp_path, missing, play=play)
+    assert ("unresolved-value", "pgbackrest_repositories") in codes(result)
+
+
 def test_options_of_this_collection_are_found() -> None:
     names = {option.name for option in inventory_check.read_options(inventory_check.ROLES)}
     assert "firewall_flows" in names

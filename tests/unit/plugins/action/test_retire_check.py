@@ -33,6 +33,9 @@ def variables() -> dict[str, t.Any]:
         if option.required and option.role not in ("stack",):
             image = option.name.endswith("_image")
             found[option.name] = "r.test/x@sha256:" + "a" * 64 if image else "kU3x9PqLw7Zr2VbN8sTd"
+    store = {"endpoint": "s3.test", "bucket": "backup", "key": "key", "key_secret": "kU3x9PqLw7Zr2VbN8sTe"}
+    repository = {"number": 1, "type": "s3", "path": "/pgbackrest", "cipher_pass": "kU3x9PqLw7Zr2VbN8sTd", "s3": store}
+    found["pgbackrest_repositories"] = [repository]
     return found
 
 

@@ -25,7 +25,8 @@ def test_every_option_reaches_the_look() -> None:
     params: dict[str, t.Any] = {name: option["default"] for name, option in host_status.ARGUMENTS.items()}
     assert host_status.wish(params) == Wish(disks=("/opt", "/var/lib"))
     params.update(layers=["odoo"], stanza="lab", backup_container="pg", disks=["/"], root="/x", pki="/y", timeout=3.0)
-    assert host_status.wish(params) == Wish(("odoo",), "lab", "pg", ("/",), "/x", "/y", 3.0)
+    params.update(repositories=[1, 2])
+    assert host_status.wish(params) == Wish(("odoo",), "lab", "pg", (1, 2), ("/",), "/x", "/y", 3.0)
 
 
 def test_layers_are_those_that_are_judged() -> None:

@@ -288,7 +288,7 @@ CANARY = "canary-7f3a-secret"
         "API_TOKEN",
         "s3_key_secret",
         "private_key",
-        "pgbackrest_cipher_pass",
+        "backup_1_cipher_pass",
         "credentials",
         "passwd",
     ],

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
+from pathlib import Path
 
 import pytest
+import yaml
 
-from ansible_collections.dedicated.odoo.plugins.module_utils._inventory import plan
+from ansible_collections.dedicated.odoo.plugins.module_utils._inventory import backups, plan
 
 IMAGE = "registry.example:5000/odoo@sha256:" + "a" * 64
 STRONG = "kU3x9PqLw7Zr2VbN8sTd"
@@ -433,3 +435,85 @@ def test_new_variables_are_known_and_read() -> None:
     names = {"dedicated_tier", "dedicated_failure_domain", "postgres_system_identifier"}
     assert names <= topology().known_names()
     assert names <= plan.names_to_read(())
+
+
+# Backups
+
+STORE = {"endpoint": "s3.test", "bucket": "backup", "key": "key", "key_secret": STRONG + "2"}
+REPOSITORY = {"number": 1, "type": "s3", "path": "/pgbackrest", "cipher_pass": STRONG, "s3": STORE}
+BACKED_UP = {**LAYERS, "postgres": ("postgres", "pgbackrest")}
+BACKUP_OPTIONS = (
+    *OPTIONS,
+    plan.Option("pgbackrest_repositories", "pgbackrest", required=True),
+    *(plan.Option(name, "pgbackrest") for name in ("pgbackrest_policy", "pgbackrest_finance_peaks")),
+    plan.Option("postgres_archive_timeout", "postgres"),
+)
+
+
+def backed_up(**changes: t.Any) -> plan.Snapshot:
+    given = {"pgbackrest_repositories": [REPOSITORY], **changes}
+    return snapshot(given, layers=BACKED_UP, options=BACKUP_OPTIONS)
+
+
+def test_values_of_backups_are_read() -> None:
+    names = plan.names_to_read(BACKUP_OPTIONS)
+    assert set(backups.NAMES) <= names
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "subject"),
+    [
+        ({"pgbackrest_repositories": [{**REPOSITORY, "number": 9}]}, "invalid-repository", "pgbackrest_repositories"),
+        ({"pgbackrest_repositories": [REPOSITORY, REPOSITORY]}, "duplicate-repository", "pgbackrest_repositories"),
+        (
+            {"pgbackrest_repositories": [{**REPOSITORY, "cipher_pass": "changeme"}]},
+            "weak-secret",
+            "pgbackrest_repositories[1].cipher_pass",
+        ),
+        (
+            {"pgbackrest_repositories": [{**REPOSITORY, "s3": {**STORE, "key_secret": ""}}]},
+            "weak-secret",
+            "pgbackrest_repositories[1].s3.key_secret",
+        ),
+        ({"pgbackrest_policy": {"full": "never"}}, "invalid-policy", "pgbackrest_policy"),
+        (
+            {"pgbackrest_finance_peaks": [{"days": ["sun"], "from": "00:00", "to": "06:00"}]},
+            "backup-in-peak",
+            "pgbackrest_policy.full",
+        ),
+        ({"postgres_archive_timeout": 90}, "rpo-not-kept", "postgres_archive_timeout"),
+        ({"dedicated_rpo_seconds": 20}, "rpo-not-kept", "postgres_archive_timeout"),
+        ({"pgbackrest_repositories": None}, "missing-variable", "pgbackrest_repositories"),
+        (
+            {"pgbackrest_repositories": plan.Value(failure="vault", reason="Decryption failed")},
+            "vault-undecryptable",
+            "pgbackrest_repositories",
+        ),
+    ],
+)
+def test_backups_that_are_refused(changes: dict[str, t.Any], code: str, subject: str) -> None:
+    findings = plan.judge(backed_up(**changes))
+    assert [(one.code, one.subject) for one in findings] == [(code, subject)]
+    assert STRONG not in plan.message(findings)
+
+
+def test_backups_that_are_sound() -> None:
+    assert codes(backed_up(dedicated_rpo_seconds=60, dedicated_rto_seconds=3600)) == []
+    # Not part of this inventory, so that nobody is asked.
+    assert codes(snapshot()) == []
+
+
+def test_members_have_the_same_repositories() -> None:
+    whole = backed_up()
+    other = [{**REPOSITORY, "path": "/other"}]
+    hosts = {
+        **whole.hosts,
+        "b": view("b", 2, {**GOOD, "pgbackrest_repositories": other}),
+    }
+    (finding,) = plan.judge(dataclasses.replace(whole, hosts=hosts))
+    assert (finding.code, finding.hosts) == ("invalid-repository", ("a", "b"))
+
+
+def test_the_archive_timeout_is_that_of_the_role() -> None:
+    role = Path(backups.__file__).parents[3] / "roles" / "postgres" / "defaults" / "main.yml"
+    assert yaml.safe_load(role.read_text(encoding="utf-8"))["postgres_archive_timeout"] == backups.ARCHIVE_TIMEOUT

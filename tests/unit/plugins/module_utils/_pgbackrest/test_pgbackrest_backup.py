@@ -138,6 +138,14 @@ def test_repositories_that_are_not_there() -> None:
     assert code_of(caught.value) == "store_unreachable"
 
 
+def test_beside_one_that_is_away_the_other_gets_its_backup() -> None:
+    """PostgreSQL calls a segment failed that the dead one lacks; pgBackRest waits for its WAL in the one that lives."""
+    lab = lab_that_takes("full")
+    lab.stanza = entry("info_repo2_dead.json")
+    lab.postgres = server(last_failed_at=NOW - 3, last_failed="0" * 24)
+    assert take(lab)["label"] == FULL
+
+
 def test_somebody_was_faster() -> None:
     lab = Lab(
         fails={"backup": (50, "ERROR: [050]: unable to acquire lock on file '/tmp/pgbackrest/lab-backup-1.lock'")}

@@ -79,7 +79,9 @@ def test_nothing_to_expire() -> None:
 def test_whether_the_retention_in_effect_meets_the_policy(number: int, kind: str, met: bool) -> None:
     result = expire(lab_with(OLD, [], number, kind))
     assert result["policy_met"] is met
-    assert result["in_effect"] == [{"repository": 1, "kind": kind, "number": number}]
+    assert result["in_effect"] == [
+        {"repository": 1, "kind": kind, "number": number, "policy_days": 30, "policy_met": met}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,24 @@ def test_a_dry_run_that_says_nothing_is_an_error() -> None:
     with pytest.raises(DedicatedError) as caught:
         expire(Lab())
     assert code_of(caught.value) == "not_understood"
+
+
+def test_each_repository_has_its_own_policy() -> None:
+    lab = lab_with(OLD, ["full44", "diff43", "full37"])
+    with pytest.raises(Refused, match="full37 would go, and the policy is 40 days"):
+        service.expire(pgbackrest(lab), 30, 60, NOW, False, {"1": 40})
+    result = service.expire(pgbackrest(lab), 90, 60, NOW, False, {1: "30"})
+    assert (result["policy_met"], result["in_effect"][0]["policy_days"]) == (True, 30)
+
+
+@pytest.mark.parametrize("wrong", [{"one": 30}, {0: 30}, {1: 0}, {1: None}, {1: "a month"}])
+def test_a_policy_that_is_none(wrong: dict[t.Any, t.Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        service.expire(pgbackrest(Lab()), 30, 60, NOW, False, wrong)
+    assert code_of(caught.value) == "bad_policy"
+
+
+def test_a_repository_of_which_the_dry_run_says_nothing_does_not_meet_the_policy() -> None:
+    lab = lab_with(OLD, [])
+    lab.stanza["repo"] = [*lab.stanza["repo"], {**lab.stanza["repo"][0], "key": 2}]
+    assert expire(lab)["policy_met"] is False

@@ -278,3 +278,21 @@ def test_of_two_repositories_the_better_one_counts() -> None:
     seen = show(lab)
     assert (seen["recoverable"]["latest"], seen["recoverable"]["why"]) == (NOW - 10, "closed_at")
     assert [(one["repository"], one["missing_count"]) for one in seen["wal"]] == [(1, 4), (2, 0)]
+    assert [one["recoverable"]["why"] for one in seen["repositories"]] == ["gap", "closed_at"]
+    assert [one["backups"] for one in seen["repositories"]] == [[lab.stanza["backup"][0]["label"]]] * 2
+
+
+def test_a_repository_that_is_away_promises_nothing_and_the_other_keeps_its_promise() -> None:
+    """Its segments wait for the one that is away; what the other one has is not at risk."""
+    files = {"000000010000000000000007.done": NOW - 70, "000000010000000000000008.ready": NOW - 500}
+    lab = Lab(
+        entry("info_repo2_dead.json"),
+        server(files=files, archive_timeout=30, last_archived="000000010000000000000007", last_failed_at=NOW - 3),
+    )
+    lab.archives = {(1, "17-1"): listing(*range(1, 9), at=NOW - 490)}
+    seen = show(lab)
+    assert [one["recoverable"]["why"] for one in seen["repositories"]][1] == "repository_not_asked"
+    assert seen["recoverable"] == seen["repositories"][0]["recoverable"]
+    assert (seen["recoverable"]["lag_seconds"], seen["recoverable"]["at_risk_seconds"]) == (490, 30)
+    lab.archives = {(1, "17-1"): listing(*range(1, 8), at=NOW - 490)}
+    assert show(lab)["recoverable"]["at_risk_seconds"] == 490

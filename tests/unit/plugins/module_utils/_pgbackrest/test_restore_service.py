@@ -69,6 +69,9 @@ class World:
     def __init__(self, data: pathlib.Path) -> None:
         self.containers: dict[str, dict[str, t.Any]] = {}
         self.data, self.info, self.text = data, INFO, ""
+        self.conf = data.parents[1] / "conf"
+        self.configured(1)
+        self.away: set[int] = set()
         self.cut_after: int | None = None
         self.calls: list[list[str]] = []
         self.fail: dict[str, tuple[int, str]] = {}
@@ -76,6 +79,11 @@ class World:
 
     def find(self, program: str) -> str:
         return program
+
+    def configured(self, *numbers: int) -> None:
+        self.conf.mkdir(exist_ok=True)
+        lines = [f"repo{number}-type=s3\n" for number in numbers]
+        (self.conf / "pgbackrest.conf").write_text("[global]\n" + "".join(lines))
 
     def tick(self) -> None:
         """Time passes: what fetches comes to its end, what recovers is promoted."""
@@ -113,6 +121,8 @@ class World:
         name = words[words.index("--name") + 1]
         if "--rm" in words:
             code, said = self.fail.get("ask", (0, ""))
+            if any(f"--repo={number}" in words for number in self.away):
+                code, said = 1, "ERROR: [049]: unable to connect to 'store:8333': [HostConnectError]"
             if code:
                 return code, "", said
             if words[-1] == "info":
@@ -168,7 +178,7 @@ def place(world: World) -> Directory:
 
 
 def service(world: World) -> RestoreService:
-    docker = Docker(world, "postgres:1", "/conf", "acme", "copy")
+    docker = Docker(world, "postgres:1", str(world.conf), "acme", "copy")
     return RestoreService(docker, place(world), Clock(world))
 
 
@@ -264,12 +274,76 @@ def test_info_ends_well_whatever_it_says(world: World, fixture: str, code: str) 
     """What pgBackRest really says, with exit code 0."""
     world.text = (pathlib.Path(__file__).parent / "fixtures" / f"{fixture}.json").read_text()
     stanza = json.loads(world.text, strict=False)[0]["name"]
-    docker = Docker(world, "postgres:1", "/conf", stanza, "copy")
+    docker = Docker(world, "postgres:1", str(world.conf), stanza, "copy")
     directory = place(world)
     with pytest.raises(DedicatedError) as caught:
         RestoreService(docker, directory, Clock(world)).run(Wish(request("latest", "")))
     assert caught.value.details["code"] == code
     assert caught.value.msg.isprintable()
+
+
+def second_holds_the_same(world: World) -> None:
+    world.configured(2, 1)
+    world.info = [
+        {
+            **INFO[0],
+            "archive": [{"id": "17-1", "database": {"id": 1, "repo-key": key}} for key in (1, 2)],
+            "backup": [
+                {**t.cast("t.Any", INFO[0]["backup"])[0], "database": {"id": 1, "repo-key": key}} for key in (1, 2)
+            ],
+        }
+    ]
+
+
+@pytest.mark.parametrize(("away", "number"), [((), 1), ((1,), 2), ((2,), 1)])
+def test_the_first_repository_that_can_reach_it_is_taken(world: World, away: tuple[int, ...], number: int) -> None:
+    second_holds_the_same(world)
+    world.away = {*away}
+    assert service(world).run(Wish(request(), until="fetched"))["plan"]["repository"] == number
+    fetch = next(words for words in world.calls if "restore" in words)
+    assert f"--repo={number}" in fetch
+
+
+def test_the_repository_that_was_named_is_taken_or_none(world: World) -> None:
+    second_holds_the_same(world)
+    found = asked("copy", "latest", "", repository=2)
+    assert isinstance(found, Request)
+    assert service(world).run(Wish(found, until="fetched"))["plan"]["repository"] == 2
+    world.away = {3}
+    other = asked("copy", "latest", "", repository=3)
+    assert isinstance(other, Request)
+    with pytest.raises(Refused, match="belongs to another restore"):
+        service(world).run(Wish(other))
+
+
+def test_no_repository_can_do_it(world: World) -> None:
+    second_holds_the_same(world)
+    world.away = {1}
+    with pytest.raises(DedicatedError, match=r"(?s)repository 1: .*; repository 2: .*cannot be reached") as caught:
+        service(world).run(Wish(request("time", "2026-01-01 00:00:00Z")))
+    # The refusal says more than the store that is away.
+    assert caught.value.details["code"] == "target_outside"
+    assert not world.data.parent.exists()
+
+
+def test_a_path_is_mounted_to_be_read_where_it_is_there(world: World, tmp_path: pathlib.Path) -> None:
+    there = tmp_path / "nfs"
+    there.mkdir()
+    mounts = {"/var/lib/pgbackrest/1": str(there), "/var/lib/pgbackrest/2": str(tmp_path / "nowhere")}
+    docker = Docker(world, "postgres:1", str(world.conf), "acme", "copy", mounts)
+    RestoreService(docker, place(world), Clock(world)).run(Wish(request()))
+    asked_ones = [words for words in world.calls if "--rm" in words or "restore" in words]
+    assert asked_ones
+    assert all(f"{there}:/var/lib/pgbackrest/1:ro" in words for words in asked_ones)
+    assert not [words for words in world.calls if f"{tmp_path}/nowhere" in str(words)]
+    assert not [word for word in world.containers["restore-copy"]["words"] if "/var/lib/pgbackrest" in word]
+
+
+def test_a_configuration_that_is_not_there(world: World) -> None:
+    (world.conf / "pgbackrest.conf").unlink()
+    with pytest.raises(DedicatedError) as caught:
+        service(world).run(Wish(request()))
+    assert caught.value.details["code"] == "no_configuration"
 
 
 def test_a_fetch_that_fails_is_begun_anew(world: World) -> None:
@@ -360,7 +434,7 @@ def test_a_run_whose_ansible_was_killed_works_on_and_is_waited_for(world: World,
     first.run(Wish(request(), until=stage))
     held = (world.data.parent.parent / "dedicated-restore-copy.lock").open("a")
     fcntl.flock(held, fcntl.LOCK_EX)
-    docker = Docker(world, "postgres:1", "/conf", "acme", "copy")
+    docker = Docker(world, "postgres:1", str(world.conf), "acme", "copy")
     assert RestoreService(docker, place(world), Waiting(world)).run(Wish(request()))["stage"] == "ready"
     assert worked
     assert world.begun.count("restore-copy-fetch") == 1

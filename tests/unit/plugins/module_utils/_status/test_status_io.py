@@ -42,6 +42,8 @@ class FakeHost:
     ) -> Completed:
         self.ran.append(tuple(argv))
         words = " ".join(argv)
+        if any(f"--repo={number}" in words for number in self.broken.get("repositories", ())):
+            raise DedicatedError("docker did not end within 20 s")
         program = (
             "pgbouncer"
             if "pgbouncer" in words
@@ -137,6 +139,20 @@ def test_commands_only_read_and_have_their_own_deadline_inside_of_containers() -
     assert pgbackrest[-4:] == ("pgbackrest", "--stanza=lab", "--output=json", "info")
     assert pgbackrest[2:5] == ("--user", "10010", "postgres")
     assert all(argv[1] in ("show", "list-units") for argv in host.ran if argv[0] == "systemctl")
+
+
+def test_several_repositories_are_asked_each_by_itself() -> None:
+    host = FakeHost({"repositories": [1]})
+    found = host.look(**ALL, repositories=(1, 2))["backups"]
+    assert [(one["number"], one["reached"]) for one in found["repositories"]] == [(1, False), (2, True)]
+    assert (found["code"], [one["repository"] for one in found["backups"]]) == (0, [2])
+    assert len([argv for argv in host.ran if "pgbackrest" in argv]) == 2
+    error = FakeHost({"repositories": [1, 2]}).look(**ALL, repositories=(1, 2))["backups"]["error"]
+    assert "repository 1: docker did not end within 20 s; repository 2: " in error
+    # One alone is asked as ever.
+    alone = FakeHost()
+    assert "repositories" not in alone.look(**ALL, repositories=(1,))["backups"]
+    assert not [argv for argv in alone.ran if any(word.startswith("--repo=") for word in argv)]
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,27 @@ def test_answers_of_pgbackrest_that_lack_something_are_refused(text: str) -> Non
         parse.backups(text, "lab")
 
 
+def test_one_of_several_repositories() -> None:
+    archive = [{"database": {"id": 1, "repo-key": 2}, "id": "17-1", "max": "0" * 23 + "9", "min": "0" * 23 + "1"}]
+    repo = [{"cipher": "aes-256-cbc", "key": 2, "status": {"code": 2, "message": "no valid backups"}}]
+    found = parse.repository(info(archive=archive, repo=repo), "lab", 2)
+    assert (found["code"], found["message"], found["newest_wal"]) == (2, "no valid backups", "0" * 23 + "9")
+    assert parse.repository("[]", "lab", 2)["code"] == 1
+
+
+def test_several_repositories_together() -> None:
+    one, away = parse.repository(info(), "lab", 1), {"error": "did not end within 20 s"}
+    found = parse.together({1: away, 2: one})
+    assert (found["code"], found["running"]) == (0, True)
+    assert [(each["repository"], each["type"]) for each in found["backups"]] == [(2, "full")]
+    assert [(each["number"], each["reached"], each["message"]) for each in found["repositories"]] == [
+        (1, False, "did not end within 20 s"),
+        (2, True, "ok"),
+    ]
+    with pytest.raises(ValueError, match=r"repository 1: did not end .*; repository 2: other"):
+        parse.together({1: away, 2: {**one, "code": 99, "message": "other"}})
+
+
 # Failure detector
 
 METRICS = """\

@@ -100,6 +100,25 @@ def _all_backups(*kept: t.Any, **told: t.Any) -> Fault:
     return spoil
 
 
+def _second(**changes: t.Any) -> Fault:
+    """A second repository on every host, which differs from a good one."""
+    wal = "0000000400000001000000AA"
+
+    def spoil(scene: Scene) -> None:
+        for name in scene.names:
+            told = scene.status[name]["backups"]
+            kept = [{**one, "repository": key} for one in told["backups"] for key in (1, 2)]
+            old = changes.get("old", 0)
+            told["backups"] = [
+                {**one, "stop": one["stop"] - old} if old and one["repository"] == 2 else one for one in kept
+            ]
+            one = {"code": 0, "message": "ok", "reached": True, "newest_wal": wal}
+            more = {key: value for key, value in changes.items() if key != "old"}
+            told["repositories"] = [{"number": 1, **one}, {"number": 2, **one, **more}]
+
+    return spoil
+
+
 def _probe(name: str, probe: str) -> Fault:
     return _set({"ok": False, "status": 503, "reason": "no database"}, name, "probes", probe)
 
@@ -178,6 +197,11 @@ FAULTS: list[tuple[str, str, str, Fault]] = [
     ("backup-none", "", "critical", _all_backups(code=1, message="missing stanza path")),
     ("backup-none", "", "critical", _all_backups(code=2, message="no valid backups")),
     ("backup-status", "", "critical", _all_backups(code=99, message="other")),
+    ("backup-repository-2-unreachable", "", "warning", _second(reached=False, code=None, message="it is away")),
+    ("backup-repository-2-none", "", "warning", _second(code=2, message="no valid backups")),
+    ("backup-repository-2-old", "", "warning", _second(old=30 * HOUR)),
+    ("backup-repository-2-lags", "", "warning", _second(newest_wal="000000040000000100000080")),
+    ("backup-repository-2-lags", "", "warning", _second(newest_wal="0000000300000001000000FF")),
     ("backup-old", "", "warning", _all_backups(backup("full", 40), backup("diff", 27))),
     ("backup-old", "", "warning", _all_backups()),
     ("backup-full-old", "", "warning", _all_backups(backup("full", 9 * 24), backup("diff", 3))),
@@ -627,3 +651,41 @@ def test_a_site_that_an_operation_has_closed() -> None:
     found = told(scene)["findings"]
     assert [(one["severity"], one["code"]) for one in found] == [("critical", "site-closed")]
     assert "reopen" in found[0]["do"]
+
+
+# Several repositories
+
+
+def test_two_repositories_that_are_well() -> None:
+    scene = Scene()
+    _second()(scene)
+    report = told(scene)
+    assert report["findings"] == []
+    assert [(one["number"], one["count"]) for one in report["clusters"]["backups"]["repositories"]] == [(1, 3), (2, 3)]
+    assert [line.split()[:2] for line in report["lines"] if "repository" in line] == [
+        ["repository", "1:"],
+        ["repository", "2:"],
+    ]
+
+
+def test_archiving_that_fails_for_one_of_two_is_explained_by_it() -> None:
+    scene = Scene()
+    _second(reached=False, code=None, message="it is away")(scene)
+    scene.status["n1"]["database"]["archive_failing"] = True
+    causes = {one["code"]: one["cause"] for one in told(scene)["findings"]}
+    assert causes == {"archive-failing": "backup-repository-2-unreachable", "backup-repository-2-unreachable": ""}
+
+
+def test_what_the_leader_reaches_counts() -> None:
+    """A standby that reaches a repository does not help: the leader archives."""
+    scene = Scene()
+    _second()(scene)
+    scene.status["n1"]["backups"] = copy.deepcopy(scene.status["n1"]["backups"])
+    scene.status["n1"]["backups"]["repositories"][0].update(reached=False, message="no route")
+    assert [one["code"] for one in told(scene)["findings"]] == ["backup-repository-1-unreachable"]
+
+
+def test_timers_are_those_of_the_policy() -> None:
+    look = {**Scene().look(), "backups": ["full", "incr"]}
+    (finding, *_others) = [one for one in report.report(look)["findings"] if one["code"] == "unit-not-active"]
+    assert "dedicated-backup-incr.timer is missing" in finding["what"]
