@@ -280,7 +280,7 @@ class RestartService:
 
     def _next(self, names: t.Sequence[str], max_lag: int) -> plan.Member | None:
         """Whose turn it is; a cluster that is not well gets time to become so."""
-        refusal: list[plan.Refuse] = []
+        refusal: list[Refuse] = []
 
         def probe() -> Seen[plan.Member | None]:
             refusal.clear()
