@@ -117,6 +117,13 @@ class Host:
         argv = ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", database, "-XAt", "-F", "\t", "-c", query]
         return [line.split("\t") for line in self.inside("postgres", argv).stdout.splitlines()]
 
+    def writable(self) -> bool:
+        """Whether PostgreSQL here answers, and takes writes."""
+        try:
+            return self.sql("SELECT pg_is_in_recovery()") == [["f"]]
+        except Failed:
+            return False
+
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
@@ -172,11 +179,15 @@ class Lab:
         return [host for host in self.hosts if group in host.groups]
 
     def leader(self) -> Host:
-        """The host on which PostgreSQL takes writes."""
-        for host in self.of("postgres"):
-            if host.sql("SELECT pg_is_in_recovery()") == [["f"]]:
-                return host
-        raise AssertionError("no PostgreSQL of this lab takes writes")
+        """The host on which PostgreSQL takes writes; in a failover, the next one. A member that is down is none."""
+        found: list[Host] = []
+
+        def one_leads() -> bool:
+            found[:] = [host for host in self.of("postgres") if host.writable()]
+            return len(found) == 1
+
+        wait_until("one PostgreSQL of this lab takes writes", one_leads, 60)
+        return found[0]
 
     def service_address(self, last: int) -> str:
         return str(ipaddress.ip_network(f"{self.hosts[0].address}/24", strict=False).network_address + last)
