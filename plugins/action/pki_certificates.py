@@ -23,15 +23,18 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     Plan,
     Policy,
     Snapshot,
+    Staging,
     Wanted,
     bad_input,
     iso,
     normalise,
     normalise_pin,
     plan,
+    plan_staging,
     why_not_authority,
     why_not_create,
     why_not_policy,
+    why_not_since,
 )
 from ansible_collections.dedicated.odoo.plugins.modules.pki_certificates import ARGUMENT_SPEC
 
@@ -110,6 +113,8 @@ class ActionModule(ActionBase):
         self._read_arguments()
         authority = _settled(self._store.read())
         created = False
+        if self._args["stage"] and authority is None:
+            raise Refused(bad_input(f"There is no CA in {self._store.directory}", "Run site.yml, then this again."))
         if self._args["survey"] or authority is None:
             facts = self._visit("inspect")
             snapshot = self._snapshot(authority, _host(facts, ""))
@@ -124,6 +129,8 @@ class ActionModule(ActionBase):
         _settled(why_not_authority(self._snapshot(authority, Host()), self._store.directory))
         _settled(self._store.open(self._passphrase))
         self._ca_pem = self._store.certificate()
+        if self._args["stage"]:
+            return self._stage(authority)
         facts = self._visit("inspect")
         pairs = self._pairs()
         snapshot = self._snapshot(authority, _host(facts, self._ca_pem), pairs)
@@ -137,11 +144,72 @@ class ActionModule(ActionBase):
             pairs = self._pairs()
             snapshot = self._snapshot(authority, snapshot.host, pairs)
             decision = self._decide(snapshot)
-        signed = self._sign(decision, facts)
+        signed = self._sign(decision.issue, facts["certificates"])
         copied = {one.wanted.name: pairs[one.wanted.name] for one in decision.copy}
         signed.update({name: pair.cert for name, pair in copied.items()})
         self._visit("install", signed, {name: pair.key for name, pair in copied.items()})
         return self._result(snapshot, replace(decision, issue=(*made, *decision.issue)), created, signed)
+
+    def _stage(self, authority: Authority) -> dict[str, Any]:
+        """Lay new pairs beside the live ones."""
+        facts = self._visit("inspect")
+        host = _host(facts, self._ca_pem)
+        waiting = {str(one["name"]): str(one["cert"]) for one in facts["staged"]}
+        staged = [
+            Found(str(one["name"]), crypto.read_leaf(str(one["cert"]), self._ca_pem), str(one["key"]))
+            for one in facts["staged"]
+        ]
+
+        def decide(pairs: dict[str, Pair]) -> Staging:
+            snapshot = self._snapshot(authority, host, pairs)
+            return _settled(plan_staging(snapshot, staged, self._since, self._store.directory))
+
+        pairs = self._pairs()
+        decision = decide(pairs)
+        if self._task.check_mode or not decision.changed:
+            return self._staged(host, decision, waiting)
+        due = [one for one in decision.issue if one.wanted.shared]
+        made: tuple[Issue, ...] = ()
+        if due:
+            made = self._store.share(self._passphrase, due, self._now, self._policy, self._since)
+            pairs = self._pairs()
+            decision = decide(pairs)
+        signed = self._sign(decision.issue, facts["staged"])
+        copied = {one.wanted.name: pairs[one.wanted.name] for one in decision.copy}
+        signed.update({name: pair.cert for name, pair in copied.items()})
+        keys = {name: pair.key for name, pair in copied.items()}
+        self._visit("install", signed, keys, list(decision.drop))
+        return self._staged(host, replace(decision, issue=(*made, *decision.issue)), {**waiting, **signed})
+
+    def _staged(self, host: Host, decision: Staging, waiting: dict[str, str]) -> dict[str, Any]:
+        """The result; what check mode cannot know is empty."""
+        live = {one.name: one.leaf for one in host.found}
+        fresh = [one.wanted.name for one in decision.issue] + [one.wanted.name for one in decision.copy]
+        unknown = fresh if self._task.check_mode else []
+        rows = []
+        for wanted in self._wanted:
+            leaf = None if wanted.name in unknown else crypto.read_leaf(waiting.get(wanted.name, ""), self._ca_pem)
+            before = live.get(wanted.name)
+            if wanted.name in (*decision.keep, *fresh):
+                new = _public(leaf, wanted)
+                old = "" if before is None else before.serial
+                rows.append({"name": wanted.name, "serial": new["serial"], "not_after": new["not_after"], "live": old})
+        result: dict[str, Any] = {
+            "changed": decision.changed,
+            "issued": [{"name": one.wanted.name, "reason": one.reason} for one in decision.issue],
+            "copied": [{"name": one.wanted.name, "reason": one.reason} for one in decision.copy],
+            "staged": rows,
+        }
+        if self._task.diff:
+            result["diff"] = {
+                "before": {one["name"]: {"serial": one["live"]} for one in rows if one["name"] in fresh},
+                "after": {
+                    one["name"]: {"serial": one["serial"], "not_after": one["not_after"]}
+                    for one in rows
+                    if one["name"] in fresh
+                },
+            }
+        return result
 
     def _pairs(self) -> dict[str, Pair]:
         """The shared certificates that the controller keeps."""
@@ -166,6 +234,9 @@ class ActionModule(ActionBase):
         _settled(why_not_policy(self._policy))
         self._wanted = _settled(normalise(self._args["certificates"]))
         self._now = int(time.time())
+        self._since = int(self._args["since"])
+        if self._args["stage"]:
+            _settled(why_not_since(self._since, self._now))
         self._ca_pem = ""
 
     def _limit(self) -> str:
@@ -180,13 +251,28 @@ class ActionModule(ActionBase):
         return _settled(plan(snapshot, self._store.directory))
 
     def _visit(
-        self, phase: str, issued: dict[str, str] | None = None, keys: dict[str, str] | None = None
+        self,
+        phase: str,
+        issued: dict[str, str] | None = None,
+        keys: dict[str, str] | None = None,
+        drop: list[str] | None = None,
     ) -> dict[str, Any]:
         """Run the host's half. The passphrase stays here."""
-        public = ("certificates", "ca_dir", "valid_days", "renew_before_fraction", "directory", "survey")
+        public = (
+            "certificates",
+            "ca_dir",
+            "valid_days",
+            "renew_before_fraction",
+            "directory",
+            "survey",
+            "stage",
+            "since",
+        )
         arguments = {name: self._args[name] for name in public}
         arguments["pin"] = self._pin
         arguments["request"] = {"phase": phase, "now": self._now, "ca_pem": self._ca_pem, "issued": issued or {}}
+        if drop:
+            arguments["request"]["drop"] = drop
         if keys:
             arguments["shared_keys"] = keys
         answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._vars)
@@ -195,10 +281,10 @@ class ActionModule(ActionBase):
             raise HostFailed(answer)
         return dict(answer.get("host") or {})
 
-    def _sign(self, decision: Plan, facts: dict[str, Any]) -> dict[str, str]:
-        requests = {str(one["name"]): str(one["csr"]) for one in facts["certificates"]}
+    def _sign(self, issue: tuple[Issue, ...], asked: list[dict[str, Any]]) -> dict[str, str]:
+        requests = {str(one["name"]): str(one["csr"]) for one in asked}
         try:
-            own = [one for one in decision.issue if not one.wanted.shared]
+            own = [one for one in issue if not one.wanted.shared]
             return self._store.sign(self._passphrase, own, requests)
         except ValueError as exc:
             raise Refused(

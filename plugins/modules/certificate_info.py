@@ -238,8 +238,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.io import (
-    Target,
+from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.arguments import (
+    target_arguments,
+    targets,
 )
 from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.service import (
     HostEyes,
@@ -252,30 +253,13 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._common.runner impo
     SubprocessRunner,
 )
 
-TARGET: dict[str, t.Any] = {
-    "protocol": {
-        "type": "str",
-        "choices": ["https", "postgresql", "redis", "etcd", "patroni", "s3", "tls"],
-        "required": True,
-    },
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "required": True},
-    "server_name": {"type": "str", "default": ""},
-    "client_cert": {"type": "path", "default": ""},
-    "client_key": {"type": "path", "default": "", "no_log": False},
-    "ca": {"type": "path", "default": ""},
-}
+TARGET = target_arguments()
 ARGUMENTS: dict[str, t.Any] = {
     "files": {"type": "list", "elements": "path", "default": []},
     "targets": {"type": "list", "elements": "dict", "default": [], "options": TARGET},
     "ca": {"type": "path", "default": ""},
     "timeout": {"type": "float", "default": 5.0},
 }
-
-
-def targets(params: t.Mapping[str, t.Any]) -> list[Target]:
-    """The ports of the question, each with its authority."""
-    return [Target(**{**one, "ca": one["ca"] or params["ca"]}) for one in params["targets"]]
 
 
 def main() -> None:
@@ -285,7 +269,7 @@ def main() -> None:
         module.fail_json(msg=f"timeout is {params['timeout']:g}: nobody could answer", code="bad_input")
     try:
         service = InfoService(HostEyes(SubprocessRunner(), params["timeout"]))
-        result = service.look(params["files"], targets(params), params["ca"])
+        result = service.look(params["files"], targets(params["targets"], params["ca"]), params["ca"])
     except DedicatedError as exc:
         module.fail_json(msg=exc.msg, exception=exc, **exc.details)
     module.exit_json(changed=False, **result)

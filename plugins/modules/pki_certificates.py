@@ -120,6 +120,20 @@ options:
       - Run it on all hosts, with C(any_errors_fatal), before the run that may make the first CA.
     type: bool
     default: false
+  stage:
+    description:
+      - Leave the live certificates as they are, and lay new ones beside them, in C(.staged/) below O(directory), where
+        only root can enter, for M(dedicated.odoo.certificate_rotate) to bring in.
+      - A certificate is staged when the live one was issued before O(since). One that is staged already, was issued
+        since and fits is kept, so an interrupted run goes on. Needs O(since).
+      - A shared certificate is issued anew by the controller and kept there at once; the next ordinary run would give
+        it to every host that has the former one.
+    type: bool
+    default: false
+  since:
+    description: When the rotation was begun, in seconds since the epoch. It is noted in C(.staged/since) on the host.
+    type: int
+    default: 0
   request:
     description: Set by the action plugin on its way to the host. Do not set it.
     type: dict
@@ -247,6 +261,14 @@ certificates:
     fingerprint:
       description: SHA-256 of the certificate.
       type: str
+staged:
+  description:
+    - Pairs that wait beside the live ones, each with C(name), C(serial) (empty where check mode cannot know),
+      C(not_after), and as C(live) the serial of the live one.
+  returned: with O(stage=true)
+  type: list
+  elements: dict
+  sample: [{name: etcd, serial: 5f2d, not_after: "2026-03-01T00:00:00Z", live: 5f2c}]
 ca:
   description: The CA that signs.
   returned: success
@@ -302,9 +324,25 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "pin": {"type": "str", "default": ""},
     "directory": {"type": "path", "default": "/etc/dedicated/pki"},
     "survey": {"type": "bool", "default": False},
+    "stage": {"type": "bool", "default": False},
+    "since": {"type": "int", "default": 0},
     "request": {"type": "dict"},
     "shared_keys": {"type": "dict", "no_log": True},
 }
+
+
+def staging(
+    files: Files, ask: service.Ask, params: t.Mapping[str, t.Any], may: bool, library: bool = True
+) -> dict[str, t.Any]:
+    """The host's half of O(stage)."""
+    request = params["request"]
+    if request["phase"] == "install":
+        if may:
+            service.install_staging(
+                files, ask, params["since"], request["issued"], params["shared_keys"], request.get("drop") or ()
+            )
+        return {"changed": True}
+    return {"changed": False, "host": service.inspect_staging(files, ask, params["since"], may, library)}
 
 
 def main() -> None:
@@ -326,6 +364,8 @@ def main() -> None:
     ask = service.Ask(wanted, request["ca_pem"], int(request["now"]), params["pin"], policy)
     files = Files(params["directory"])
     try:
+        if params["stage"]:
+            module.exit_json(**staging(files, ask, params, not module.check_mode, library))
         if request["phase"] == "install" and not module.check_mode:
             service.install(files, ask, request["issued"], params["shared_keys"])
             module.exit_json(changed=True)

@@ -173,6 +173,19 @@ options:
     description: Reload groups whose services have been reloaded since the last landing. Nothing else is done then.
     type: list
     elements: str
+  rewatch:
+    description:
+      - Make hashes and labels again from what the files contain now, as the next landing would, and lay nothing else
+        down. For whoever has replaced files of O(watch) and reloads or restarts their services himself.
+      - With O(mark_reloaded), of these groups the services count as having read it.
+    type: bool
+    default: false
+  rewatch_as:
+    description:
+      - "With O(rewatch): for each path of a watched file, another one whose content counts instead of its own. So
+        labels can be made for a file before it lands."
+    type: dict
+    default: {}
   state:
     description: Whether the stack's files shall be there. V(absent) leaves files that the module did not lay down,
       and all data.
@@ -355,6 +368,8 @@ ARGUMENTS: dict[str, t.Any] = {
     },
     "prune": {"type": "bool", "default": True},
     "mark_reloaded": {"type": "list", "elements": "str"},
+    "rewatch": {"type": "bool", "default": False},
+    "rewatch_as": {"type": "dict", "default": {}},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "purge_data": {"type": "bool", "default": False},
     "confirm": {"type": "str"},
@@ -362,7 +377,10 @@ ARGUMENTS: dict[str, t.Any] = {
 
 
 def run(params: dict[str, t.Any], service: StackService, with_diff: bool) -> Outcome:
-    """Choose among the three things that a call can mean."""
+    """Choose among the four things that a call can mean."""
+    if params["rewatch"]:
+        instead = {str(path): str(other) for path, other in params["rewatch_as"].items()}
+        return service.rewatch(params["name"], params["directory"], instead, params["mark_reloaded"] or [], with_diff)
     if params["mark_reloaded"] is not None:
         return service.mark(params["name"], params["directory"], params["mark_reloaded"])
     request = model.parse(params)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from .._common.errors import Refuse
 from . import crypto
 from .io import Entry, Files, Owned
-from .plan import BACKDATE, Authority, Found, Issue, Policy, bad_input, why_issue
+from .plan import BACKDATE, Authority, Found, Issue, Policy, bad_input, began, why_issue
 
 if t.TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -147,13 +147,19 @@ class Store:
         leaf = crypto.read_leaf(cert, self.certificate())
         return Pair(Found(name, leaf, crypto.key_id(key) if key else ""), cert, key)
 
-    def share(self, passphrase: str, due: t.Sequence[Issue], now: int, policy: Policy) -> tuple[Issue, ...]:
-        """Issue shared certificates, unless another host's worker has just done it; the answer is what was issued."""
+    def share(
+        self, passphrase: str, due: t.Sequence[Issue], now: int, policy: Policy, since: int = 0
+    ) -> tuple[Issue, ...]:
+        """Issue shared certificates, unless another host's worker has just done it; the answer is what was issued.
+
+        One that is older than `since` counts as due.
+        """
         made = []
         with self._locked():
             for one in due:
                 name = one.wanted.name
-                if why_issue(one.wanted, self.pair(name, passphrase).found, now, policy) is None:
+                found = self.pair(name, passphrase).found
+                if began(found.leaf, since) and why_issue(one.wanted, found, now, policy) is None:
                     continue
                 key = crypto.new_key()
                 request = crypto.new_request(key, one.wanted.common_name)

@@ -382,6 +382,101 @@ def _issue(snapshot: Snapshot, wanted: Wanted, reason: str) -> Issue:
     return Issue(wanted, reason, start, end)
 
 
+# -- staging ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What is to wait beside the live certificates. `keep`: it waits there already; `drop`: it is of no use."""
+
+    issue: tuple[Issue, ...] = ()
+    copy: tuple[Copy, ...] = ()
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.issue or self.copy or self.drop)
+
+
+def why_not_since(since: int, now: int) -> Refuse | None:
+    if 0 < since <= now:
+        return None
+    return bad_input(
+        f"since is {since}, and now it is {now}",
+        "Give the moment at which the rotation was begun, in seconds since the epoch.",
+    )
+
+
+def began(leaf: Leaf | None, since: int) -> bool:
+    """Whether a certificate was issued at that moment or later."""
+    return leaf is not None and leaf.not_before + BACKDATE >= since
+
+
+def plan_staging(snapshot: Snapshot, staged: t.Sequence[Found], since: int, where: str) -> Staging | Refuse:
+    """Which certificates of one host wait beside the live ones.
+
+    Law: a live certificate that was issued before `since` has a staged one that was issued since and fits; one that is
+    younger has none, unless that one is still to be taken. The live ones are not touched, and none is staged for what
+    is not there. A staged one that is older than the live one is never kept. A shared one is staged as the controller
+    keeps it, which issues it once.
+    """
+    refusal = (
+        why_not_policy(snapshot.policy) or why_not_authority(snapshot, where) or why_not_since(since, snapshot.now)
+    )
+    if refusal is not None:
+        return refusal
+    live = {one.name: one for one in snapshot.host.found}
+    waiting = {one.name: one for one in staged}
+    kept = {one.name: one for one in snapshot.shared}
+    issue: list[Issue] = []
+    copy: list[Copy] = []
+    keep: list[str] = []
+    drop: list[str] = []
+    for wanted in snapshot.wanted:
+        present = live.get(wanted.name, Found(wanted.name))
+        there = waiting.get(wanted.name, Found(wanted.name))
+        if present.leaf is None:
+            return Refuse(
+                "not-issued",
+                f"This host has no certificate {wanted.name}",
+                "there is nothing to change, so nothing was staged",
+                "Run site.yml, then this again.",
+            )
+        source = kept.get(wanted.name, Found(wanted.name)) if wanted.shared else there
+        due = _why_stage(snapshot, wanted, source, present.leaf, since)
+        if wanted.shared and due is None and source.leaf is not None:
+            _stage_shared(wanted, source.leaf, present, there, (copy, keep, drop))
+        elif due is None:
+            keep.append(wanted.name)
+        elif not wanted.shared and began(present.leaf, since):
+            drop.extend([wanted.name] if there.leaf is not None else [])
+        else:
+            issue.append(_issue(snapshot, wanted, due))
+    return Staging(tuple(issue), tuple(copy), tuple(keep), tuple(drop))
+
+
+def _why_stage(snapshot: Snapshot, wanted: Wanted, source: Found, live: Leaf, since: int) -> str | None:
+    """Why what waits (or what the controller keeps) cannot be what is taken; null when it can."""
+    if source.leaf is None:
+        return "asked"
+    if not began(source.leaf, since) or (not wanted.shared and source.leaf.not_before < live.not_before):
+        return "older"
+    return why_issue(wanted, source, snapshot.now, snapshot.policy)
+
+
+def _stage_shared(
+    wanted: Wanted, kept: Leaf, present: Found, there: Found, lists: tuple[list[Copy], list[str], list[str]]
+) -> None:
+    copy, keep, drop = lists
+    if why_copy(kept, there) is None:
+        keep.append(wanted.name)
+    elif why_copy(kept, present) is not None:
+        copy.append(Copy(wanted, "asked"))
+    elif there.leaf is not None:
+        drop.append(wanted.name)
+
+
 def check_invariants(snapshot: Snapshot, decision: Plan | Refuse) -> None:
     """What must hold for every decision; tests call it on each of theirs."""
     if isinstance(decision, Refuse):

@@ -15,11 +15,24 @@ from dataclasses import dataclass, replace
 from .._common.errors import DedicatedError, Refuse, Refused
 from . import crypto
 from .io import Entry, Files, Owned, Reads
-from .plan import Authority, Found, Host, Policy, Snapshot, Wanted, plan, why_not_authority
+from .plan import (
+    Authority,
+    Found,
+    Host,
+    Issue,
+    Policy,
+    Snapshot,
+    Wanted,
+    plan,
+    plan_staging,
+    why_not_authority,
+)
 
 PIN, CA = "ca.fingerprint", "ca.pem"
 KEY, CERT, ALIAS = "key.pem", "cert.pem", "cert.pem.key"
 STAGED = ".new"
+# Pairs that wait to be taken by their services, and since when; root alone enters this directory.
+WAITING, SINCE = ".staged", "since"
 
 
 @dataclass(frozen=True)
@@ -112,15 +125,21 @@ def inspect(files: Files, ask: Ask, stage: bool, library: bool = True) -> dict[s
 
 def _stage(files: Files, ask: Ask, authority: Authority, host: Host) -> dict[str, str]:
     decision = plan(Snapshot(authority, host, ask.wanted, ask.now, ask.pin, ask.policy), "the controller")
+    # A refusal has none, so nothing is staged.
+    return _requests(files, getattr(decision, "issue", ()))
+
+
+def _requests(files: Files, issue: t.Iterable[Issue]) -> dict[str, str]:
     requests = {}
-    for one in getattr(decision, "issue", ()):  # a refusal has none, so nothing is staged
+    for one in issue:
         name = one.wanted.name
         if one.wanted.shared:  # its key comes from the controller
             continue
         staged = _text(files.read(f"{name}/{KEY}{STAGED}"))
         if not crypto.key_id(staged):
             staged = crypto.new_key()
-            files.make_directory("", _root(0o755))
+            if files.directory("") is None:
+                files.make_directory("", _root(0o755))
             files.make_directory(name, _leaf(one.wanted, 0o750))
             files.write(f"{name}/{KEY}{STAGED}", staged, _root(0o400))
         requests[name] = crypto.new_request(staged, one.wanted.common_name)
@@ -149,7 +168,10 @@ def install(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping
         _mend(files, wanted, ask.ca_pem)
 
 
-def _check(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[str, str]) -> None:
+def _check(
+    files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[str, str], aside: Files | None = None
+) -> None:
+    """`aside`: where the keys lie, when that is not where the authority does."""
     authority = crypto.read_authority(ask.ca_pem)
     if authority is None:
         raise _unfit("the CA certificate that came from the controller cannot be read")
@@ -161,7 +183,7 @@ def _check(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[
         raise Refused(refusal)
     wanted = {one.name: one for one in ask.wanted}
     for name, pem in issued.items():
-        reason = "nobody asked for it" if name not in wanted else _why_not(files, wanted[name], pem, ask, keys)
+        reason = "nobody asked for it" if name not in wanted else _why_not(aside or files, wanted[name], pem, ask, keys)
         if reason is not None:
             raise _unfit(f"the certificate for {name}: {reason}")
 
@@ -206,3 +228,89 @@ def _mend(files: Files, wanted: Wanted, ca_pem: str) -> None:
     for one in (KEY, CERT):
         if files.read(where + one + STAGED) is not None:
             files.remove(where + one + STAGED)
+
+
+# -- staging ---------------------------------------------------------------------------------------------------------
+
+
+def waiting(files: Files) -> Files:
+    """Where staged pairs lie, laid out as the live ones."""
+    return Files(files.path(WAITING))
+
+
+def inspect_staging(files: Files, ask: Ask, since: int, stage: bool, library: bool = True) -> dict[str, t.Any]:
+    """Report the live and the staged certificates and, where `stage` is set, make keys for those that are to be issued.
+
+    Nothing is written beside the directory of the staged ones.
+    """
+    host = look_at_authority(files, ask.ca_pem)
+    aside = waiting(files)
+    found = tuple(look_at(files, one, ask.ca_pem, library) for one in ask.wanted)
+    staged = tuple(look_at(aside, one, ask.ca_pem, library) for one in ask.wanted)
+    requests: dict[str, str] = {}
+    authority = crypto.read_authority(ask.ca_pem) if library else None
+    if authority is not None and stage:
+        snapshot = Snapshot(authority, replace(host, found=found), ask.wanted, ask.now, ask.pin, ask.policy)
+        decision = plan_staging(snapshot, staged, since, "the controller")
+        issue = getattr(decision, "issue", ())
+        if issue:
+            aside.make_directory("", _root(0o700))
+            requests = _requests(aside, issue)
+    return {
+        "pin": host.pin,
+        "ca": host.ca,
+        "authority_drift": host.authority_drift,
+        "certificates": [
+            {
+                "name": one.name,
+                "cert": _text(files.read(f"{one.name}/{CERT}")),
+                "key": one.key,
+                "drift": [],
+                "leftovers": False,
+            }
+            for one in found
+        ],
+        "staged": [
+            {
+                "name": one.name,
+                "cert": _text(aside.read(f"{one.name}/{CERT}")),
+                "key": one.key,
+                "csr": requests.get(one.name, ""),
+            }
+            for one in staged
+        ],
+    }
+
+
+def install_staging(
+    files: Files,
+    ask: Ask,
+    since: int,
+    issued: t.Mapping[str, str],
+    keys: t.Mapping[str, str] | None = None,
+    drop: t.Sequence[str] = (),
+) -> None:
+    """Lay down beside the live ones what arrived, as complete pairs, and note when the rotation was begun."""
+    keys = keys or {}
+    aside = waiting(files)
+    _check(files, ask, issued, keys, aside)
+    aside.make_directory("", _root(0o700))
+    if _text(aside.read(SINCE)) != f"{since}\n":
+        aside.write(SINCE, f"{since}\n", _root(0o400))
+    for wanted in ask.wanted:
+        where = f"{wanted.name}/"
+        if wanted.name in drop:
+            for one in (CERT, KEY, CA, ALIAS, KEY + STAGED, CERT + STAGED):
+                aside.remove(where + one)
+        if wanted.name not in issued:
+            continue
+        aside.make_directory(wanted.name, _leaf(wanted, 0o750))
+        leaf = crypto.read_leaf(issued[wanted.name], ask.ca_pem)
+        if wanted.shared:
+            aside.write(where + KEY + STAGED, keys[wanted.name], _root(0o400))
+        # Without a certificate there is no pair: an old one goes before the key changes.
+        aside.remove(where + CERT)
+        if aside.read(where + CA) != Entry(ask.ca_pem, _leaf(wanted, 0o444)):
+            aside.write(where + CA, ask.ca_pem, _leaf(wanted, 0o444))
+        _swap(aside, wanted, issued[wanted.name], "" if leaf is None else leaf.public_key)
+        _mend(aside, replace(wanted, key_alias=False), ask.ca_pem)

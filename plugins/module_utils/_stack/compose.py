@@ -92,3 +92,20 @@ def with_hashes(definition: t.Mapping[str, t.Any], name: str, hashes: t.Mapping[
             services[service]["labels"] = {**_labels(services[service].get("labels")), HASH_LABEL: hashes[service]}
     rest = {key: value for key, value in definition.items() if key not in ("name", "services")}
     return {"name": name, "services": services, **rest}
+
+
+def rehashed(text: str, hashes: t.Mapping[str, str]) -> str:
+    """A text of ``dump`` with other hash labels. A service that has none of ours is left as it is."""
+    lines = []
+    section = service = ""
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        word = line.strip().rpartition(":")[0].strip('"')
+        if indent == 0:
+            section = word
+        elif indent == 2 and section == "services":
+            service = word
+        if section == "services" and service in hashes and line.strip().startswith(f"{HASH_LABEL}:"):
+            line = f"{' ' * indent}{HASH_LABEL}: {_scalar(hashes[service])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"

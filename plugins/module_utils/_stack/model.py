@@ -352,18 +352,30 @@ def _concerns(request: Request, watched: t.Mapping[str, str]) -> t.Iterator[tupl
 
 def hashes(request: Request, watched: t.Mapping[str, str], key: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Hash of each service over the files that recreate it, and of each reload group over its files."""
-    services: dict[str, list[tuple[str, str]]] = {service: [] for service in request.services}
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for on_change, concerned, path, content in _concerns(request, watched):
+    contents = {path: content for _on_change, _concerned, path, content in _concerns(request, watched)}
+    services, groups = readers(request)
+    return rehashed(services, contents, key), rehashed(groups, contents, key)
+
+
+def readers(request: Request) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Paths of the files that recreate each service, and of those of each reload group."""
+    services: dict[str, list[str]] = {service: [] for service in request.services}
+    groups: dict[str, list[str]] = {}
+    for on_change, concerned, path, _content in _concerns(request, {}):
         if on_change == plan.RECREATE:
             for service in concerned:
-                services[service].append((path, content))
+                services[service].append(path)
         elif on_change != plan.NOTHING:
-            groups.setdefault(on_change, []).append((path, content))
+            groups.setdefault(on_change, []).append(path)
     return (
-        {service: keyed(key, parts) for service, parts in services.items()},
-        {group: keyed(key, parts) for group, parts in groups.items()},
+        {service: tuple(sorted(paths)) for service, paths in services.items()},
+        {group: tuple(sorted(paths)) for group, paths in groups.items()},
     )
+
+
+def rehashed(paths: t.Mapping[str, t.Sequence[str]], contents: t.Mapping[str, str], key: bytes) -> dict[str, str]:
+    """Hash of each reader over its files, by their digests."""
+    return {reader: keyed(key, [(path, contents[path]) for path in found]) for reader, found in paths.items()}
 
 
 def state_text(name: str, state: plan.State) -> str:
@@ -378,6 +390,8 @@ def state_text(name: str, state: plan.State) -> str:
                 "directories": list(state.directories),
                 "desired": dict(sorted(state.desired.items())),
                 "applied": dict(sorted(state.applied.items())),
+                "services": {service: list(paths) for service, paths in sorted(state.services.items())},
+                "groups": {group: list(paths) for group, paths in sorted(state.groups.items())},
             },
             indent=2,
         )
@@ -403,6 +417,8 @@ def parse_state(name: str, text: str | None, path: str) -> plan.State | Refuse:
             directories=tuple(str(entry) for entry in data["directories"]),
             desired={str(group): str(value) for group, value in data["desired"].items()},
             applied={str(group): str(value) for group, value in data["applied"].items()},
+            services={str(one): tuple(str(path) for path in paths) for one, paths in data.get("services", {}).items()},
+            groups={str(one): tuple(str(path) for path in paths) for one, paths in data.get("groups", {}).items()},
             complete=bool(data["complete"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as exc:

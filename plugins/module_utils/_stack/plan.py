@@ -87,6 +87,7 @@ class State:
     ``files``: path -> whether its content is secret. ``desired``: hash of each reload group as of the last landing,
     empty while one is under way, so that nothing can be marked then.
     ``applied``: hash that the running service is known to have read; a group without one is pending.
+    ``services``, ``groups``: paths that the hash of each goes over, so that it can be made again without the wish.
     ``complete``: a landing once ran to its end. Before that no service can have been started from these files.
     """
 
@@ -95,11 +96,16 @@ class State:
     desired: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     applied: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     complete: bool = False
+    services: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    groups: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """The whole wish. ``compose`` names the Compose file among ``files``; ``groups``: reload group -> content hash."""
+    """The whole wish. ``compose`` names the Compose file among ``files``; ``groups``: reload group -> content hash.
+
+    ``read_by_services`` and ``read_by_groups``: paths by whom they concern.
+    """
 
     directory: str
     files: tuple[WantedFile, ...]
@@ -107,6 +113,8 @@ class Wanted:
     groups: t.Mapping[str, str]
     compose: str | None = None
     prune: bool = True
+    read_by_services: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    read_by_groups: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +241,8 @@ def plan_landing(wanted: Wanted, snapshot: Snapshot) -> Plan | Refuse:
         directories=tuple(sorted({*before.directories, *(d.path for d in wanted.directories if not d.implied)})),
         desired=dict(wanted.groups),
         applied=applied,
+        services=dict(wanted.read_by_services),
+        groups=dict(wanted.read_by_groups),
         complete=True,
     )
     between = dataclasses.replace(after, files={**before.files, **mine}, desired={}, complete=before.complete)
@@ -281,6 +291,30 @@ def plan_marking(directory: str, groups: t.Sequence[str], state: State) -> Plan 
     after = dataclasses.replace(state, applied=applied)
     steps = () if after == state else (Step(RECORD, directory, state=after),)
     return Plan(steps, tuple(sorted(group for group in state.desired if applied.get(group) != state.desired[group])))
+
+
+def plan_rewatch(
+    directory: str,
+    compose: Step | None,
+    desired: t.Mapping[str, str],
+    marked: t.Sequence[str],
+    state: State,
+) -> Plan | Refuse:
+    """Steps after somebody has replaced watched files, and has told or will tell the services himself.
+
+    ``compose``: how the Compose file is staged when a label in it changes. The state counts what lies there as wanted;
+    a group that is not among ``marked`` and whose content differs from what its service has read stays pending.
+    """
+    applied = {group: digest for group, digest in state.applied.items() if desired.get(group) == digest}
+    between = dataclasses.replace(state, desired=dict(desired), applied=applied)
+    answer = plan_marking(directory, marked, between)
+    if isinstance(answer, Refuse):
+        return answer
+    after = next((step.state for step in answer.steps if step.state is not None), between)
+    steps = [] if compose is None else [compose, Step(LAND, compose.path)]
+    if after != state:
+        steps.append(Step(RECORD, directory, state=after))
+    return Plan(tuple(steps), answer.pending)
 
 
 def plan_removal(

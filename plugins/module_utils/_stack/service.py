@@ -80,6 +80,7 @@ class StackService:
         contents = {entry.path: entry.content for entry in request.files}
         watched = self._watched(request)
         services, groups = model.hashes(request, watched, self._host.key(create=not self._check_mode))
+        read_by_services, read_by_groups = model.readers(request)
         files = [self._file(entry) for entry in request.files]
         compose_file = None
         if request.definition is not None:
@@ -103,6 +104,8 @@ class StackService:
             groups=groups,
             compose=compose_file,
             prune=request.prune,
+            read_by_services=read_by_services,
+            read_by_groups=read_by_groups,
         )
         snapshot = self._snapshot(request.name, request.directory, wanted)
         planned: plan.Plan = _accept(plan.plan_landing(wanted, snapshot))
@@ -304,6 +307,46 @@ class StackService:
         planned: plan.Plan = _accept(plan.plan_marking(place, groups, self._state(name, place)))
         self._execute(planned, {})
         return Outcome(planned)
+
+    def rewatch(
+        self,
+        name: str,
+        directory: str | None,
+        instead: t.Mapping[str, str],
+        groups: t.Sequence[str],
+        with_diff: bool = False,
+    ) -> Outcome:
+        """Make the hashes again, as a landing would make them now; ``instead``: paths whose content counts for others.
+
+        Who replaces a watched file and tells the services himself calls this, so that the next landing finds nothing.
+        """
+        place = _accept(model.place_of(name, directory))
+        state = self._state(name, place)
+        if not state.complete or not (state.services or state.groups):
+            _accept(
+                Refuse(
+                    "never_landed",
+                    f"the stack in {place} does not know what its hashes go over",
+                    "it was never laid down, or by an older version",
+                    "Run site.yml first.",
+                )
+            )
+        key = self._host.key(create=not self._check_mode)
+        paths = {path for found in (*state.services.values(), *state.groups.values()) for path in found}
+        contents = {path: self._host.look(instead.get(path, path)).digest or plan.ABSENT for path in paths}
+        compose_file = posixpath.join(place, model.COMPOSE_FILE)
+        before = self._host.read(compose_file)
+        old = (before or b"").decode()
+        text = compose.rehashed(old, model.rehashed(state.services, contents, key)).encode()
+        staged = None
+        if before is not None and text != before:
+            owner, group = self._host.owner("root"), self._host.group("root")
+            staged = plan.Step(plan.STAGE, compose_file, 0o640, owner, group)
+        desired = model.rehashed(state.groups, contents, key)
+        planned: plan.Plan = _accept(plan.plan_rewatch(place, staged, desired, groups, state))
+        diff = (self._content_diff(compose_file, text, False),) if with_diff and staged is not None else ()
+        self._execute(planned, {compose_file: text}, (compose_file,))
+        return Outcome(planned, diff, compose_file)
 
     def remove(self, request: model.Request, purge: bool, confirm: str | None) -> Outcome:
         """Take the stack's files away and, only when asked twice, its data."""

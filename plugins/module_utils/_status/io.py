@@ -21,6 +21,7 @@ import time
 import typing as t
 from pathlib import Path
 
+from .._certificate.parse import validity
 from .._common.errors import DedicatedError
 from .._common.runner import Runner
 from .._pgbackrest.io import plain
@@ -162,7 +163,7 @@ def certificates(directory: str) -> list[dict[str, t.Any]]:
             "authority": path.name == "ca.pem",
         }
         try:
-            entry["not_before"], entry["not_after"] = parse.validity(path.read_text(encoding="ascii", errors="replace"))
+            entry["not_before"], entry["not_after"] = validity(path.read_text(encoding="ascii", errors="replace"))
         except (OSError, ValueError) as exc:
             entry["error"] = str(exc)
         found.append(entry)

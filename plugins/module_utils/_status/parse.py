@@ -8,11 +8,7 @@ Law: what is not understood raises ValueError with its source; it never becomes 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import calendar
 import csv
-import datetime
 import json
 import re
 import typing as t
@@ -24,10 +20,7 @@ SERVICE = "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 
 _HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)")
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _SAMPLE = re.compile(r"(\w+?)(?:\{([^}]*)\})? (-?[0-9.eE+]+)\Z")
-# ASN.1 tags (X.690) of what stands before the two times of a certificate (RFC 5280, section 4.1).
-_SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 # HAProxy's column "type": a server, not a frontend or a backend as a whole.
 _SERVER = "2"
 
@@ -75,54 +68,6 @@ def units(text: str, ours: t.Callable[[str], bool]) -> list[dict[str, str]]:
         if load != "not-found" and (active == "failed" or ours(name)):
             found.append({"name": name, "load": load, "active": active, "sub": sub})
     return found
-
-
-# -- certificates ----------------------------------------------------------------------------------------------------
-
-
-def _element(raw: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, and where the content of the element at this place begins and ends."""
-    tag, length, start = raw[at], raw[at + 1], at + 2
-    if length & 0x80:
-        count = length & 0x7F
-        length = int.from_bytes(raw[start : start + count], "big")
-        start += count
-    if start + length > len(raw):
-        raise ValueError("certificate: cut off")
-    return tag, start, start + length
-
-
-def _moment(raw: bytes, at: int) -> tuple[int, int]:
-    """A time in seconds since the epoch, and where the next element begins."""
-    tag, start, end = _element(raw, at)
-    text = raw[start:end].decode("ascii")
-    if tag == _UTC_TIME:
-        # RFC 5280: years from 50 on are of the last century.
-        text = f"{'19' if int(text[:2]) >= 50 else '20'}{text}"
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError(f"certificate: {tag:#x} is no time")
-    return calendar.timegm(datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").timetuple()), end
-
-
-def validity(pem: str) -> tuple[int, int]:
-    """From when until when the first certificate of a PEM text is valid (s since the epoch)."""
-    match = _PEM.search(pem)
-    if match is None:
-        raise ValueError("certificate: no PEM text")
-    try:
-        raw = base64.b64decode("".join(match.group(1).split()), validate=True)
-        at = _element(raw, _element(raw, 0)[1])[1]
-        if raw[at] == _VERSION:
-            at = _element(raw, at)[2]
-        for __ in ("serial number", "algorithm", "issuer"):
-            at = _element(raw, at)[2]
-        tag, at, __end = _element(raw, at)
-        if tag != _SEQUENCE:
-            raise ValueError("certificate: no validity where it should be")
-        not_before, at = _moment(raw, at)
-        return not_before, _moment(raw, at)[0]
-    except (binascii.Error, IndexError, UnicodeDecodeError) as exc:
-        raise ValueError(f"certificate: {exc}") from exc
 
 
 # -- router ----------------------------------------------------------------------------------------------------------

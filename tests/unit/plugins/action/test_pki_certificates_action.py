@@ -7,15 +7,24 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
+import time
 import types
 import typing as t
 
 import pytest
 
 from ansible_collections.dedicated.odoo.plugins.action.pki_certificates import ActionModule
-from ansible_collections.dedicated.odoo.plugins.module_utils._pki import service
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki import authority, crypto, service
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki.io import Files
-from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import Policy, normalise
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
+    DAY,
+    Issue,
+    Policy,
+    Wanted,
+    normalise,
+)
+from ansible_collections.dedicated.odoo.plugins.modules import pki_certificates
 
 SECRET = "canary-passphrase"
 
@@ -38,6 +47,9 @@ class Action(ActionModule):
         policy = Policy(arguments["valid_days"], arguments["renew_before_fraction"])
         ask = service.Ask(wanted, request["ca_pem"], request["now"], arguments["pin"], policy)
         files = Files(arguments["directory"])
+        if arguments["stage"]:
+            answer = pki_certificates.staging(files, ask, {"shared_keys": None, **arguments}, not self._task.check_mode)
+            return dict(json.loads(json.dumps(answer)))
         if request["phase"] == "install":
             service.install(files, ask, request["issued"], arguments.get("shared_keys"))
             return {"changed": True}
@@ -226,3 +238,123 @@ def test_a_key_that_was_tampered_with_is_copied_again(pair: Pair) -> None:
     (pair.site.root / "a" / "edge" / "key.pem").unlink()
     assert [one["reason"] for one in pair("a")["copied"]] == ["key-missing"]
     assert pair.files("a") == before
+
+
+# -- staging ---------------------------------------------------------------------------------------------------------
+
+
+def age(site: Site, name: str, days: int, host: str = "host") -> None:
+    """As if a certificate had been issued so many days ago: the store signs with the time that it is given."""
+    store = authority.Store(str(site.root / "ca"))
+    path = site.root / host / name / "cert.pem"
+    leaf = crypto.read_leaf(path.read_text(), store.certificate())
+    assert leaf is not None
+    wanted = Wanted(name, leaf.common_name, leaf.sans, leaf.usages, os.geteuid(), os.getegid())
+    issue = Issue(wanted, "older", leaf.not_before - days * DAY, leaf.not_after - days * DAY)
+    request = crypto.new_request((path.parent / "key.pem").read_text(), leaf.common_name)
+    pem = store.sign(SECRET, [issue], {name: request})[name]
+    path.chmod(0o644)
+    path.write_text(pem)
+    path.chmod(0o444)
+
+
+def texts(folder: pathlib.Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(folder.iterdir())} if folder.exists() else {}
+
+
+def test_a_new_pair_waits_beside_the_live_one(site: Site) -> None:
+    site()
+    age(site, "etcd", 3)
+    live, since = texts(site.root / "host" / "etcd"), int(time.time())
+    aside = site.root / "host" / ".staged"
+    announced = site(check=True, stage=True, since=since)
+    assert announced["changed"]
+    assert announced["staged"][0]["serial"] == ""
+    assert not aside.exists()
+    first = site(stage=True, since=since)
+    assert [(one["name"], one["reason"]) for one in first["issued"]] == [("etcd", "asked")]
+    [row] = first["staged"]
+    assert (row["name"], row["serial"] not in ("", row["live"])) == ("etcd", True)
+    assert first["diff"]["after"]["etcd"]["serial"] == row["serial"]
+    assert texts(site.root / "host" / "etcd") == live
+    assert set(texts(aside / "etcd")) == {"cert.pem", "key.pem", "ca.pem"}
+    assert (aside / "since").read_text() == f"{since}\n"
+    assert (aside.stat().st_mode & 0o777, (aside / "etcd" / "key.pem").stat().st_mode & 0o777) == (0o700, 0o400)
+    # What waits already is kept, and nobody is asked for a signature.
+    again = site(stage=True, since=since)
+    assert (again["changed"], again["staged"], len(site.visits)) == (False, first["staged"], 1)
+    # The ordinary run is not impressed.
+    assert not site()["changed"]
+
+
+def test_a_live_pair_of_this_rotation_has_none_beside_it(site: Site) -> None:
+    site()
+    since = int(time.time()) - 60
+    assert site(stage=True, since=since)["staged"] == []
+    age(site, "etcd", 3)
+    site(stage=True, since=since)
+    time.sleep(1.1)
+    # An ordinary run has issued another one meanwhile: what waits is older, and goes.
+    assert site(valid_days=30)["issued"]
+    assert site(stage=True, since=since)["staged"] == []
+    assert texts(site.root / "host" / ".staged" / "etcd") == {}
+
+
+def test_what_waits_and_does_not_fit_is_issued_again(site: Site) -> None:
+    site()
+    age(site, "etcd", 3)
+    since = int(time.time())
+    waiting = site.root / "host" / ".staged" / "etcd"
+    before = site(stage=True, since=since)["staged"]
+    (waiting / "key.pem").unlink()
+    after = site(stage=True, since=since)
+    assert [one["reason"] for one in after["issued"]] == ["key-missing"]
+    assert after["staged"] != before
+    assert site(stage=True, since=since, valid_days=30)["issued"][0]["reason"] == "lives-too-long"
+
+
+def test_staging_killed_before_the_pair_is_whole_goes_on(site: Site) -> None:
+    site()
+    age(site, "etcd", 3)
+    since = int(time.time())
+    site(stage=True, since=since)
+    waiting = site.root / "host" / ".staged" / "etcd"
+    # The key has its request, the certificate is still to come.
+    (waiting / "key.pem").rename(waiting / "key.pem.new")
+    (waiting / "cert.pem").unlink()
+    [row] = site(stage=True, since=since)["staged"]
+    assert row["serial"]
+    assert set(texts(waiting)) == {"cert.pem", "key.pem", "ca.pem"}
+
+
+def test_staging_is_refused(site: Site) -> None:
+    now = int(time.time())
+    assert site(stage=True, since=now)["code"] == "bad-input"
+    site()
+    assert site(stage=True)["code"] == "bad-input"
+    assert site(stage=True, since=now + 99)["code"] == "bad-input"
+    assert site(stage=True, since=now, directory=str(site.root / "fresh"))["code"] == "not-issued"
+    assert site(stage=True, since=now, passphrase="wrong")["code"] == "wrong-passphrase"
+    assert not (site.root / "host" / ".staged").exists()
+    assert not (site.root / "fresh").exists()
+
+
+def test_a_shared_pair_is_staged_once_for_all(pair: Pair) -> None:
+    for host in ("a", "b"):
+        pair(host)
+    before = pair.files("a")
+    time.sleep(1.1)
+    given: dict[str, t.Any] = {"stage": True, "since": int(time.time())}
+    first, second = pair("a", **given), pair("b", **given)
+    assert ([one["name"] for one in first["issued"]], second["issued"]) == (["edge"], [])
+    assert first["staged"][0]["serial"] == second["staged"][0]["serial"] != first["staged"][0]["live"]
+    assert not pair("a", **given)["changed"]
+    assert not pair("b", **given)["changed"]
+    [one, other] = [texts(pair.site.root / host / ".staged" / "edge") for host in ("a", "b")]
+    assert one == other
+    assert set(one) == {"cert.pem", "key.pem", "ca.pem"}
+    assert pair.files("a") == pair.files("b") == before
+    # Should an ordinary run come first, it brings the same pair; then nothing is left to be taken.
+    assert [copied["reason"] for copied in pair("a")["copied"]] == ["shared-differs"]
+    shutil.rmtree(pair.site.root / "a" / ".staged")
+    assert pair("a", **given)["staged"] == []

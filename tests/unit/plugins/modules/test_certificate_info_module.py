@@ -8,6 +8,7 @@ import typing as t
 
 import yaml
 
+from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.arguments import targets
 from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.io import Target
 from ansible_collections.dedicated.odoo.plugins.modules import certificate_info
 
@@ -36,8 +37,11 @@ def test_documentation_equals_the_argument_specification() -> None:
 
 
 def test_every_target_has_its_own_authority_or_that_of_all() -> None:
-    params = {"ca": "/all", "targets": [WEB, {**WEB, "ca": "/own", "client_cert": "/c", "client_key": "/k"}]}
-    assert certificate_info.targets(params) == [
+    params: dict[str, t.Any] = {
+        "ca": "/all",
+        "targets": [WEB, {**WEB, "ca": "/own", "client_cert": "/c", "client_key": "/k"}],
+    }
+    assert targets(params["targets"], params["ca"]) == [
         Target("https", "10.0.0.1", 443, "erp.example.com", "", "", "/all"),
         Target("https", "10.0.0.1", 443, "erp.example.com", "/c", "/k", "/own"),
     ]

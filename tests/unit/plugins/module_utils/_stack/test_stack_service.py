@@ -369,3 +369,88 @@ def test_the_whole_tree_survives_a_kill_at_any_write(lab: Lab) -> None:
         assert (lab.home / "conf/a").read_text() == content
         assert not lab.lay_down({**A, "content": content}, PW, secrets={"pw": content}).as_result()["changed"]
         lab.service().mark("x", str(lab.home), ["acl"])
+
+
+# -- watched files that somebody else replaces -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def watching(lab: Lab) -> tuple[Lab, dict[str, t.Any]]:
+    """A stack that reloads for one certificate and recreates a service for another."""
+    for name in ("told", "recreated"):
+        (lab.root / name).write_text("old")
+    watch = [
+        {"path": str(lab.root / "told"), "on_change": "pki", "services": []},
+        {"path": str(lab.root / "recreated"), "on_change": "recreate", "services": ["web"]},
+    ]
+    lab.lay_down(A, PW, watch=watch)
+    return lab, {"watch": watch}
+
+
+def rewatch(lab: Lab, *groups: str, check_mode: bool = False, **instead: str) -> Outcome:
+    paths = {str(lab.root / name): str(lab.root / other) for name, other in instead.items()}
+    return lab.service(check_mode).rewatch("x", str(lab.home), paths, groups, with_diff=True)
+
+
+def test_after_a_rewatch_the_next_landing_finds_nothing(watching: tuple[Lab, dict[str, t.Any]]) -> None:
+    lab, given = watching
+    before = lab.labels()
+    assert not rewatch(lab).as_result()["changed"]
+    for name in ("told", "recreated"):
+        (lab.root / name).write_text("new")
+    predicted = rewatch(lab, "pki", check_mode=True).as_result()
+    assert lab.labels() == before
+    done = rewatch(lab, "pki").as_result()
+    assert (done["plan"], done["changed_files"]) == (predicted["plan"], [str(lab.home / "compose.yaml")])
+    assert done["pending_reloads"] == []
+    assert lab.labels()["web"] != before["web"]
+    assert lab.labels()["cron"] == before["cron"]
+    again = lab.lay_down(A, PW, **given).as_result()
+    assert (again["changed"], again["pending_reloads"]) == (False, [])
+
+
+def test_a_group_that_nobody_told_stays_pending(watching: tuple[Lab, dict[str, t.Any]]) -> None:
+    lab, given = watching
+    (lab.root / "told").write_text("new")
+    assert rewatch(lab).as_result()["pending_reloads"] == ["pki"]
+    assert lab.lay_down(A, PW, **given).as_result()["pending_reloads"] == ["pki"]
+    (lab.root / "told").write_text("old")
+    # It may have been read in between.
+    assert rewatch(lab).as_result()["pending_reloads"] == ["pki"]
+    with pytest.raises(Refused) as caught:
+        rewatch(lab, "other")
+    assert caught.value.refusal.code == "unknown_reload_group"
+
+
+def test_labels_can_be_made_for_a_file_before_it_lands(watching: tuple[Lab, dict[str, t.Any]]) -> None:
+    lab, given = watching
+    before = lab.labels()
+    (lab.root / "staged").write_text("new")
+    rewatch(lab, recreated="staged")
+    made = lab.labels()
+    assert made["web"] != before["web"]
+    (lab.root / "recreated").write_text("new")
+    assert not rewatch(lab).as_result()["changed"]
+    assert not lab.lay_down(A, PW, **given).as_result()["changed"]
+    # It did not come to that: the labels of what lies there, letter for letter.
+    (lab.root / "recreated").write_text("old")
+    text = (lab.home / "compose.yaml").read_bytes()
+    rewatch(lab)
+    assert (lab.labels(), (lab.home / "compose.yaml").read_bytes() != text) == (before, True)
+    assert not lab.lay_down(A, PW, **given).as_result()["changed"]
+
+
+def test_a_file_of_our_own_that_was_changed_by_hand_is_still_found(watching: tuple[Lab, dict[str, t.Any]]) -> None:
+    lab, given = watching
+    (lab.home / "conf/a").chmod(0o644)
+    (lab.home / "conf/a").write_text("by hand")
+    rewatch(lab, "pki")
+    landed = lab.lay_down(A, PW, **given).as_result()
+    assert {str(lab.home / "conf/a"), str(lab.home / "compose.yaml")} <= set(landed["changed_files"])
+
+
+def test_a_stack_that_never_landed_has_nothing_to_rewatch(lab: Lab) -> None:
+    with pytest.raises(Refused) as caught:
+        rewatch(lab)
+    assert caught.value.refusal.code == "never_landed"
+    assert not lab.home.exists()

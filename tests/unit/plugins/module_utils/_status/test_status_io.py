@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import http.server
 import json
 import socket
@@ -13,12 +14,37 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from status_scene import NOW
-from test_status_parse import DATABASES, METRICS, POOLS, STAT, UNITS, entry, info, moment, pem
+from test_status_parse import DATABASES, METRICS, POOLS, STAT, UNITS, entry, info
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import DedicatedError
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.runner import Completed
 from ansible_collections.dedicated.odoo.plugins.module_utils._status import io
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(since: datetime.datetime, until: datetime.datetime, common_name: str = "n1") -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(KEY.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(since)
+        .not_valid_after(until)
+        .sign(KEY, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def moment(year: int, month: int = 1, day: int = 2) -> datetime.datetime:
+    return datetime.datetime(year, month, day, 3, 4, 5, tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass
@@ -123,7 +149,7 @@ def test_everything_is_told(pki: str) -> None:
         ("redis", False, moment(2027).timestamp()),
         ("ca", True, moment(2036).timestamp()),
     ]
-    assert "no PEM text" in found["certificates"][0]["error"]
+    assert "no certificate" in found["certificates"][0]["error"]
     assert json.loads(json.dumps(found)) == found
 
 

@@ -4,77 +4,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import typing as t
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._status import parse
-
-KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-def pem(since: datetime.datetime, until: datetime.datetime, common_name: str = "n1") -> str:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(KEY.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(since)
-        .not_valid_after(until)
-        .sign(KEY, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def moment(year: int, month: int = 1, day: int = 2) -> datetime.datetime:
-    return datetime.datetime(year, month, day, 3, 4, 5, tzinfo=datetime.UTC)
-
-
-# 1960 and 2049 are written with two digits of the year, 2050 and later with four.
-@pytest.mark.parametrize(
-    ("since", "until"),
-    [
-        (moment(2026), moment(2026, 4)),
-        (moment(1960), moment(2049)),
-        (moment(2026), moment(2050)),
-        (moment(2051), moment(2090)),
-    ],
-)
-@pytest.mark.parametrize("common_name", ["n1", "x" * 60])
-def test_validity_is_what_the_library_reads(
-    since: datetime.datetime, until: datetime.datetime, common_name: str
-) -> None:
-    assert parse.validity(pem(since, until, common_name)) == (since.timestamp(), until.timestamp())
-
-
-def test_the_first_certificate_of_a_chain_counts() -> None:
-    chain = "text before\n" + pem(moment(2026), moment(2027)) + pem(moment(2020), moment(2040))
-    assert parse.validity(chain) == (moment(2026).timestamp(), moment(2027).timestamp())
-
-
-@pytest.mark.parametrize("cut", range(0, 700, 13))
-def test_a_certificate_that_is_cut_off_is_refused(cut: int) -> None:
-    whole = pem(moment(2026), moment(2027))
-    body = whole.splitlines()
-    text = "\n".join([body[0], "".join(body[1:-1])[:cut], body[-1]])
-    if len("".join(body[1:-1])) > cut:
-        with pytest.raises(ValueError, match="certificate"):
-            parse.validity(text)
-
-
-@pytest.mark.parametrize("text", ["", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----"])
-def test_what_is_no_certificate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no PEM text"):
-        parse.validity(text)
-
 
 # Containers
 
