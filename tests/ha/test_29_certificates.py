@@ -68,14 +68,15 @@ def beside(lab: Lab) -> list[str]:
 
 
 def pending(lab: Lab) -> list[str]:
-    """What the next site.yml would reload or restart, by the records that it goes by."""
+    """What the next site.yml would reload or restart, by the files that it counts and the labels that it compares."""
     found = []
     for host in lab.hosts:
         for stack in ("etcd", "postgres", "redis", "router", "odoo", "edge"):
             home = f"/opt/dedicated/{stack}"
-            state = json.loads(host.out(f"cat {home}/.stack.json"))
-            found += [f"{host.name} {stack} {one}" for one in state["desired"]
-                      if state["applied"].get(one) != state["desired"][one]]  # fmt: skip
+            if stack != "odoo":
+                counted = ask(lab, host, "stack_project", name=stack, rewatch=True)
+                found += [f"{host.name} {stack} {one}" for one in counted["pending_reloads"]]
+                found += [f"{host.name} {stack} counted other files"] if counted["changed"] else []
             wanted = host.out(f"docker compose --project-directory {home} config --hash '*'").splitlines()
             there = host.out(
                 f"docker ps --all --filter label=com.docker.compose.project={stack}"
