@@ -101,6 +101,9 @@ _value:
     message:
       description: What is wrong as one text.
       type: str
+    metrics:
+      description: When every served certificate ends, in the text format of Prometheus.
+      type: str
     lines:
       description: One screen, in lines of at most 100 columns, but for commands.
       type: list

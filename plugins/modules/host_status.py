@@ -61,6 +61,49 @@ options:
     description: Directory that holds the certificates.
     type: path
     default: /etc/dedicated/pki
+  endpoints:
+    description: Ports of this host, and object stores, whose certificates are looked at as they are served.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      certificate:
+        description: Name of the certificate that it should serve, a directory below O(pki).
+        type: str
+        required: true
+      protocol:
+        description: What is spoken there. All but V(postgresql) begin with TLS, as V(tls) does.
+        type: str
+        choices: [https, postgresql, redis, etcd, patroni, s3, tls]
+        required: true
+      host:
+        description: Address or name to connect to.
+        type: str
+        required: true
+      port:
+        description: Port to connect to.
+        type: int
+        required: true
+      server_name:
+        description: Name that is asked for. Empty means O(endpoints[].host).
+        type: str
+        default: ""
+      client_cert:
+        description: File with a certificate to present when the server wants one, with its chain.
+        type: path
+        default: ""
+      client_key:
+        description: Key of O(endpoints[].client_cert).
+        type: path
+        default: ""
+      ca:
+        description: File with the authorities that it is verified against. Empty means that it is not verified.
+        type: path
+        default: ""
+  handshake_timeout:
+    description: Seconds that a port of O(endpoints) may take. All are asked at the same time.
+    type: float
+    default: 5.0
   timeout:
     description: Seconds for each command. All parts are asked at the same time.
     type: float
@@ -117,7 +160,15 @@ units:
   type: list
   elements: dict
 certificates:
-  description: Each with C(name), C(path), C(authority), C(not_before) and C(not_after) (s since the epoch).
+  description: Those that lie on the disk, each with C(name), C(path), C(authority), C(serial), C(not_before) and
+    C(not_after) (s since the epoch).
+  returned: success
+  type: list
+  elements: dict
+served:
+  description: One for each of O(endpoints), in their order, with C(certificate), C(name) (the port), C(protocol),
+    C(code) and C(why), and what is served with C(serial), C(issuer), C(not_before), C(not_after), C(verified) and
+    C(unverified_because).
   returned: success
   type: list
   elements: dict
@@ -228,6 +279,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.dedicated.odoo.plugins.module_utils._certificate.arguments import target_arguments, targets
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.runner import SubprocessRunner
 from ansible_collections.dedicated.odoo.plugins.module_utils._preflight.io import Engine
 from ansible_collections.dedicated.odoo.plugins.module_utils._status.io import Host, Wish
@@ -245,6 +297,13 @@ ARGUMENTS: dict[str, t.Any] = {
     "disks": {"type": "list", "elements": "path", "default": ["/opt", "/var/lib"]},
     "root": {"type": "path", "default": "/opt/dedicated"},
     "pki": {"type": "path", "default": "/etc/dedicated/pki"},
+    "endpoints": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"certificate": {"type": "str", "required": True}, **target_arguments()},
+    },
+    "handshake_timeout": {"type": "float", "default": 5.0},
     "timeout": {"type": "float", "default": 20.0},
 }
 
@@ -260,6 +319,12 @@ def wish(params: t.Mapping[str, t.Any]) -> Wish:
         root=params["root"],
         pki=params["pki"],
         timeout=params["timeout"],
+        endpoints=tuple(
+            (one["certificate"], target)
+            for one in params["endpoints"]
+            for target in targets([{name: value for name, value in one.items() if name != "certificate"}])
+        ),
+        handshake_timeout=params["handshake_timeout"],
     )
 
 

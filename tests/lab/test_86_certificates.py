@@ -1,15 +1,21 @@
 # SPDX-FileCopyrightText: dedicated.odoo contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every port serves, asked as each protocol wants it: by certificate_info, on the host."""
+"""What every port serves, asked as each protocol wants it: by certificate_info on the host, and judged by status."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import typing as t
 from pathlib import Path
 
 import pytest
-from labtools import Host, Lab, run
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from labtools import Host, Lab, run, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PKI = "/etc/dedicated/pki"
@@ -73,3 +79,112 @@ def test_who_shows_no_certificate_is_turned_away(lab: Lab, seen: dict[str, t.Any
     codes = {one["port"]: one["code"] for one in [*seen["certificates"], *seen["missing"]] if one["code"]}
     turned_away = {port: "client_certificate_required" for port, (_how, _whose, client) in ports(lab).items() if client}
     assert codes == {**turned_away, CLOSED: "refused"}
+
+
+def status(lab: Lab) -> dict[str, t.Any]:
+    """The report for programs; metrics are written beside it."""
+    path = lab.build / "status-certificates.json"
+    path.unlink(missing_ok=True)
+    argv = [str(ROOT / ".venv/bin/ansible-playbook"), str(ROOT / "playbooks/status.yml"), "-i", lab.data["inventory"],
+            "-e", f"status_file={path}", "-e", f"status_metrics={path.with_suffix('.prom')}"]  # fmt: skip
+    env = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(lab.build / "vault-password"),
+    }
+    done = run(argv, env, check=False, timeout=300)
+    assert path.exists(), done.stdout[-3000:]
+    return dict(json.loads(path.read_text()))
+
+
+def about_certificates(found: dict[str, t.Any]) -> list[dict[str, str]]:
+    return [one for one in found["findings"] if one["code"].startswith(("certificate", "served"))]
+
+
+def another_pair(lab: Lab, days: float, life: float) -> dict[str, str]:
+    """A pair for the edge, signed by the lab's own authority."""
+    pki = lab.build / "pki"
+    ca = x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes())
+    secret = lab.secrets["pki_ca_passphrase"].encode()
+    signer = t.cast(
+        ec.EllipticCurvePrivateKey, serialization.load_pem_private_key((pki / "ca.key").read_bytes(), secret)
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, lab.domain)]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(until - datetime.timedelta(days=life))
+        .not_valid_after(until)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(lab.domain)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(t.cast("ec.EllipticCurvePublicKey", ca.public_key())),
+            critical=False,
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {"cert.pem": made.public_bytes(serialization.Encoding.PEM).decode(), "key.pem": private.decode()}
+
+
+def lay(host: Host, pair: dict[str, str]) -> None:
+    """Into the files that are there: their owner and mode stay."""
+    for name, text in pair.items():
+        host.run(f"cat > {PKI}/edge/{name}", stdin=text)
+
+
+def read_again(host: Host) -> None:
+    host.inside("traefik", ["sh", "-c", "kill -HUP 1"])
+
+
+@contextlib.contextmanager
+def replaced(lab: Lab, host: Host, days: float, life: float) -> t.Iterator[None]:
+    former = {name: host.run(["cat", f"{PKI}/edge/{name}"]).stdout for name in ("cert.pem", "key.pem")}
+    try:
+        lay(host, another_pair(lab, days, life))
+        yield
+    finally:
+        lay(host, former)
+        read_again(host)
+        wait_until("nothing is said of certificates", lambda: not about_certificates(status(lab)), 120)
+
+
+def test_a_healthy_lab_has_nothing_to_say_of_certificates(lab: Lab) -> None:
+    found = status(lab)
+    assert not about_certificates(found), found["findings"]
+    seen = found["clusters"]["certificates"]["served"]
+    assert {one["name"].rpartition(":")[2] for one in seen if one["host"] == lab.hosts[0].name} >= {
+        str(port) for port in ports(lab)
+    }
+    text = (lab.build / "status-certificates.prom").read_text()
+    assert text.count("dedicated_certificate_not_after_seconds{") == len(seen)
+
+
+def test_a_service_that_has_not_taken_its_certificate_is_found(lab: Lab) -> None:
+    host = lab.of("edge")[0]
+    with replaced(lab, host, 80, 90):
+        (told,) = about_certificates(status(lab))
+    assert (told["code"], told["host"], told["severity"]) == ("certificate-not-served", host.name, "warning")
+    assert f"rotate_certificates -e layer=edge -e host={host.name}" in told["do"]
+
+
+def test_an_end_in_six_days_is_serious(lab: Lab) -> None:
+    host = lab.of("edge")[0]
+    with replaced(lab, host, 6.5, 90):
+        read_again(host)
+
+        def told() -> list[dict[str, str]]:
+            return [one for one in about_certificates(status(lab)) if one["code"] == "certificate-due"]
+
+        wait_until("it serves the new one, and status says so", lambda: bool(told()), 60)
+        (one,) = told()
+    assert (one["severity"], one["host"]) == ("critical", host.name)
+    assert "6 d" in one["what"]
+    assert "limit 7 d" in one["what"]

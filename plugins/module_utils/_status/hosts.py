@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from . import certificates
 from .look import (
     CONTAINERS,
     CRITICAL,
@@ -22,7 +23,6 @@ from .look import (
     Findings,
     Host,
     Look,
-    age,
     listing,
     logs,
     mapping,
@@ -101,7 +101,8 @@ def _host_itself(look: Look, host: Host) -> Findings:
     yield from _containers(look, host)
     yield from _probes(look, host)
     yield from _units(look, host)
-    yield from _certificates(look, host)
+    yield from missing_part(host, "served", "what its ports serve", "run again with -vvv")
+    yield from certificates.judge(host, look.limits)
     yield from _disks(look, host)
 
 
@@ -243,41 +244,6 @@ def _units(look: Look, host: Host) -> Findings:
                 "what it does is not done",
                 f"on {host.name}: systemctl enable --now {name}; if it is missing: {SITE}",
             )
-
-
-def _certificates(look: Look, host: Host) -> Findings:
-    now = number(host.status.get("now")) or 0
-    for one in listing(host.part("certificates")):
-        name, until, since = one.get("name"), number(one.get("not_after")), number(one.get("not_before"))
-        if until is None or since is None:
-            yield Finding(
-                WARNING,
-                "certificate-unreadable",
-                host.name,
-                f"the certificate {one.get('path')}: {one.get('error')}",
-                "nobody knows when it ends",
-                f"on {host.name}: openssl x509 -noout -dates -in {one.get('path')}",
-            )
-            continue
-        left, authority = until - now, bool(one.get("authority"))
-        due = look.limits.authority_seconds if authority else (until - since) * look.limits.certificate_fraction
-        if left > due:
-            continue
-        what = (
-            f"the certificate {name} ends in {age(left)}"
-            if left > 0
-            else f"the certificate {name} ended {age(-left)} ago"
-        )
-        yield Finding(
-            CRITICAL if left <= look.limits.certificate_seconds else WARNING,
-            "certificate-ended" if left <= 0 else "certificate-due",
-            host.name,
-            what,
-            "connections that need it are refused" if left <= 0 else "after that, connections that need it are refused",
-            "plan a new authority: no certificate outlives it"
-            if authority
-            else f"{SITE} (without tags, so that the services take the new one)",
-        )
 
 
 def _disks(look: Look, host: Host) -> Findings:

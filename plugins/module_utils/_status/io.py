@@ -21,7 +21,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from .._certificate.parse import validity
+from .._certificate.io import Target
+from .._certificate.parse import chain, pem
+from .._certificate.service import HostEyes, InfoService
 from .._common.errors import DedicatedError
 from .._common.runner import Runner
 from .._pgbackrest.io import plain
@@ -73,6 +75,11 @@ NOTES = {
 CLOSED = "/etc/dedicated/closed"
 
 
+# What is told of a served certificate; the rest is certificate_info's.
+SERVED = ("name", "protocol", "code", "why", "serial", "issuer", "not_before", "not_after", "verified",
+          "unverified_because")  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Wish:
     """What is asked of this host."""
@@ -85,6 +92,9 @@ class Wish:
     root: str = "/opt/dedicated"
     pki: str = "/etc/dedicated/pki"
     timeout: float = 20.0
+    # The name of a certificate, and a port that serves it.
+    endpoints: tuple[tuple[str, Target], ...] = ()
+    handshake_timeout: float = 5.0
 
 
 class Engine(t.Protocol):
@@ -163,7 +173,11 @@ def certificates(directory: str) -> list[dict[str, t.Any]]:
             "authority": path.name == "ca.pem",
         }
         try:
-            entry["not_before"], entry["not_after"] = validity(path.read_text(encoding="ascii", errors="replace"))
+            found_here = chain(pem(path.read_text(encoding="ascii", errors="replace")))
+            if not found_here:
+                raise ValueError("the file holds no certificate")
+            first = found_here[0]
+            entry.update(serial=first.serial, not_before=first.not_before, not_after=first.not_after)
         except (OSError, ValueError) as exc:
             entry["error"] = str(exc)
         found.append(entry)
@@ -192,8 +206,10 @@ class Host:
         fetcher: t.Callable[[int, str, float], tuple[int, str]] = fetch,
         conversation: t.Callable[[str, str, float], str] = converse,
         now: t.Callable[[], float] = time.time,
+        eyes: InfoService | None = None,
     ) -> None:
         self._wish = wish
+        self._eyes = eyes or InfoService(HostEyes(runner, wish.handshake_timeout), now)
         self._runner = runner
         self._engine = engine
         self._fetch = fetcher
@@ -207,6 +223,7 @@ class Host:
             "engine": self._containers,
             "units": self._units,
             "certificates": lambda: certificates(wish.pki),
+            "served": self._served,
             "closed": lambda: noted(CLOSED),
             "disks": lambda: [disk(path) for path in wish.disks],
         }
@@ -255,6 +272,18 @@ class Host:
         if listed is None:
             return {"state": state, "containers": [], "error": "the Docker engine does not answer"}
         return {"state": state, "containers": parse.containers(listed, self._wish.root)}
+
+    def _served(self) -> list[dict[str, t.Any]]:
+        """By the port as it was asked: two certificates may be served behind one name."""
+        told = self._eyes.look([], [target for _name, target in self._wish.endpoints], "")
+        by_port = {
+            (one["protocol"], one["host"], one["port"]): one for one in [*told["certificates"], *told["missing"]]
+        }
+        found = []
+        for name, target in self._wish.endpoints:
+            one = by_port[(target.protocol, target.host, target.port)]
+            found.append({"certificate": name, **{key: one[key] for key in SERVED if key in one}})
+        return found
 
     def _units(self) -> list[dict[str, str]]:
         listed = self._run(

@@ -9,7 +9,7 @@ import datetime
 import textwrap
 import typing as t
 
-from . import backups, hosts, plan, serving, views
+from . import backups, certificates, hosts, plan, serving, views
 from .look import (
     EDGE,
     ETCD,
@@ -165,16 +165,16 @@ def _proof_words(seen: t.Mapping[str, t.Any], now: int | None) -> str:
 
 
 def _certificates(look: Look) -> dict[str, t.Any]:
-    """Which ends first, and when the authority does."""
+    """Which ends first, and when the authority does. What is served counts, and files that nobody serves."""
     found = [
         {
             "host": host.name,
-            "name": one.get("name"),
+            "name": one.get("certificate") or one.get("name"),
             "seconds_left": int(one["not_after"] - (number(host.status.get("now")) or 0)),
             "authority": bool(one.get("authority")),
         }
         for host in look.hosts.values()
-        for one in listing(host.part("certificates"))
+        for one in certificates.relevant(host)
         if number(one.get("not_after")) is not None
     ]
     first = {
@@ -185,7 +185,8 @@ def _certificates(look: Look) -> dict[str, t.Any]:
         )
         for kind in (False, True)
     }
-    return {"count": len(found), "first": first[False], "authority": first[True]}
+    served = [{"host": host.name, **one} for host in look.hosts.values() for one in listing(host.part("served"))]
+    return {"count": len(found), "first": first[False], "authority": first[True], "served": served}
 
 
 def _hosts(look: Look) -> dict[str, dict[str, t.Any]]:
@@ -441,4 +442,5 @@ def report(data: t.Any, fail_on: str = WARNING) -> dict[str, t.Any]:
         "hosts": by_host,
         "message": message(found),
         "lines": lines(look, seen, by_host, found),
+        "metrics": certificates.metrics(look.hosts.values()),
     }

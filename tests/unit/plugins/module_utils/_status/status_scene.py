@@ -48,8 +48,31 @@ def certificate(name: str, left: float = 60 * DAY, life: float = 90 * DAY) -> di
         "name": name,
         "path": path,
         "authority": name == "ca",
+        "serial": f"{name}1",
         "not_before": until - int(life),
         "not_after": until,
+    }
+
+
+PORTS = (("etcd", 2379), ("etcd", 2380), ("postgres", 5432), ("postgres", 8008), ("redis", 6379), ("redis", 26379),
+         ("router", 8443))  # fmt: skip
+
+
+def served(name: str, port: int, left: float = 60 * DAY, life: float = 90 * DAY, **more: t.Any) -> dict[str, t.Any]:
+    until = NOW + int(left)
+    return {
+        "certificate": name,
+        "name": f"{name}://192.0.2.1:{port}",
+        "protocol": "tls",
+        "code": "",
+        "why": "",
+        "serial": f"{name}1",
+        "issuer": "CN=lab",
+        "not_before": until - int(life),
+        "not_after": until,
+        "verified": True,
+        "unverified_because": "",
+        **more,
     }
 
 
@@ -97,6 +120,7 @@ def host_status(name: str, size: int, leads: bool) -> dict[str, t.Any]:
             *map(certificate, ("etcd", "postgres", "redis", "router")),
             certificate("ca", 3000 * DAY, 3650 * DAY),
         ],
+        "served": [served(name, port) for name, port in PORTS],
         "disks": [
             {"path": "/opt", "free_mb": 40_000, "total_mb": 100_000},
             {"path": "/var/lib", "free_mb": 30_000, "total_mb": 100_000},

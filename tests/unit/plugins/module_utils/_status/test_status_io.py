@@ -193,7 +193,8 @@ def test_several_repositories_are_asked_each_by_itself() -> None:
 )
 def test_only_the_host_s_own_layers_are_asked(layers: tuple[str, ...], parts: set[str]) -> None:
     found = FakeHost().look(layers=layers)
-    always = {"now", "cluster", "addresses", "engine", "units", "certificates", "closed", "disks", "probes"}
+    always = {"now", "cluster", "addresses", "engine", "units", "certificates", "served", "closed", "disks",
+              "probes"}  # fmt: skip
     assert set(found) == always | parts
 
 
@@ -297,3 +298,26 @@ def test_a_conversation_over_a_socket(tmp_path: Path) -> None:
     threading.Thread(target=serve, daemon=True).start()
     assert io.converse(path, "show stat\n", 5) == "said show stat\n"
     listening.close()
+
+
+class FakeEyes:
+    """Answers by port."""
+
+    def look(self, files: t.Any, targets: t.Any, ca: str) -> dict[str, t.Any]:
+        assert (list(files), ca) == ([], "")
+        place = [{"protocol": one.protocol, "host": one.host, "port": one.port, "name": one.name} for one in targets]
+        good = [{**one, "code": "", "why": "", "serial": "4f", "sans": {}} for one in place if one["port"] != 6379]
+        bad = [{**one, "code": "refused", "why": "nobody listens there"} for one in place if one["port"] == 6379]
+        return {"certificates": good, "missing": bad}
+
+
+def test_what_ports_serve_is_told_in_the_order_of_the_question() -> None:
+    asked = (("redis", io.Target("redis", "h", 6379)), ("etcd", io.Target("etcd", "h", 2379)))
+    fake = FakeHost()
+    eyes = t.cast("io.InfoService", FakeEyes())
+    found = io.Host(io.Wish(endpoints=asked), fake, fake.engine, fake.fetch, fake.converse, lambda: NOW, eyes).look()
+    assert [(one["certificate"], one["code"], one.get("serial")) for one in found["served"]] == [
+        ("redis", "refused", None),
+        ("etcd", "", "4f"),
+    ]
+    assert "sans" not in found["served"][1]

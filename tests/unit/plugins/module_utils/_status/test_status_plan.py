@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from status_scene import DAY, HOUR, NOW, Scene, address, backup, certificate
+from status_scene import DAY, HOUR, NOW, Scene, address, backup, certificate, served
 
 from ansible_collections.dedicated.odoo.plugins.module_utils._redis import sentinel_plan
 from ansible_collections.dedicated.odoo.plugins.module_utils._status import look, plan, report
@@ -148,10 +148,13 @@ FAULTS: list[tuple[str, str, str, Fault]] = [
     ("unit-not-active", "n2", "warning", lambda scene: _without(scene, "n2", "dedicated-backup-full.timer")),
     ("unit-not-active", "n2", "warning", lambda scene: _without(scene, "n2", "keepalived.service")),
     ("unit-not-active", "n3", "warning", lambda scene: _without(scene, "n3", "dedicated-firewall.service")),
-    ("certificate-due", "n1", "warning", _set(certificate("redis", 29 * DAY), "n1", "certificates", 2)),
-    ("certificate-due", "n2", "critical", _set(certificate("redis", 6 * DAY), "n2", "certificates", 2)),
-    ("certificate-ended", "n2", "critical", _set(certificate("redis", -HOUR), "n2", "certificates", 2)),
+    ("certificate-due", "n1", "warning", _set(certificate("etcd-client", 29 * DAY), "n1", "certificates", 2)),
+    ("certificate-due", "n2", "critical", _set(certificate("etcd-client", 6 * DAY), "n2", "certificates", 2)),
+    ("certificate-ended", "n2", "critical", _set(certificate("etcd-client", -HOUR), "n2", "certificates", 2)),
     ("certificate-due", "n3", "warning", _set(certificate("ca", 170 * DAY, 3650 * DAY), "n3", "certificates", 4)),
+    ("certificate-due", "n1", "critical", _set(served("etcd", 2380, 6 * DAY), "n1", "served", 1)),
+    ("certificate-not-served", "n1", "warning", _set(served("router", 8443, serial="old"), "n1", "served", 6)),
+    ("certificate-not-trusted", "n1", "warning", _set(served("router", 8443, verified=False), "n1", "served", 6)),
     (
         "certificate-unreadable",
         "n3",

@@ -288,7 +288,7 @@ def test_retention(retention: dict[str, t.Any], said: str) -> None:
     assert said in what(told, "retention-kept")
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("etcd", 14), ("ca", 14), ("etcd", -1)])
+@pytest.mark.parametrize(("name", "wrong"), [("etcd-client", 14), ("ca", 14), ("etcd-client", -1)])
 def test_certificates(name: str, wrong: float) -> None:
     scene = Scene()
     scene.status["n2"]["certificates"] = [certificate(name, wrong * DAY)]
