@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import sys
+import tarfile
 import typing as t
 from pathlib import Path
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 from labtools import Host, Lab, unique, wait_until
 
 # Appended: that folder has a conftest of its own.
@@ -75,6 +78,16 @@ def clean(lab: Lab) -> t.Iterator[None]:
     assert not left(lab)
 
 
+def made_from(lab: Lab, name: str) -> dict[str, bytes]:
+    """What lies sealed beside the data of a place, opened with the password of the inventory."""
+    [directory] = rows(lab, name, "SHOW data_directory")
+    sealed = place(lab).inside(f"restore-{name}", ["cat", f"{directory}/dedicated/site.vault"]).stdout
+    assert not [one for one in lab.secrets.values() if len(one) > 5 and one in sealed]
+    vault = VaultLib([("default", VaultSecret((lab.build / "vault-password").read_bytes().strip()))])
+    with tarfile.open(fileobj=io.BytesIO(vault.decrypt(sealed.encode()))) as tar:
+        return {one.name: t.cast("t.IO[bytes]", tar.extractfile(one)).read() for one in tar}
+
+
 @pytest.mark.parametrize("kind", ["time", "lsn"])
 def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kind: str) -> None:
     """The first is there, the second not; and the site has both as before."""
@@ -88,6 +101,11 @@ def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kin
     assert not [one for one in inspected["Mounts"] if one["Destination"] == "/etc/pgbackrest"]
     # The copy lives on a timeline of its own, and archives nothing of it.
     assert rows(lab, f"marker-{kind}", "SHOW archive_mode") == ["off"]
+    # Whoever has the password has the site again, not its data alone.
+    found, inventory = made_from(lab, f"marker-{kind}"), Path(lab.data["inventory"])
+    for file in [inventory / "hosts.yml", *(inventory / "group_vars").rglob("*.yml")]:
+        assert found[f"inventory/{file.relative_to(inventory)}"] == file.read_bytes()
+    assert found["pki/ca.key"] == (lab.build / "pki" / "ca.key").read_bytes()
 
 
 def test_out_of_reach_is_refused_with_the_range(lab: Lab) -> None:
