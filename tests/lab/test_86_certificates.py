@@ -45,15 +45,7 @@ def target(lab: Lab, host: Host, port: int, client: str) -> dict[str, t.Any]:
     return {"protocol": protocol, "host": host.address, "port": port, **keys, **name}
 
 
-@pytest.fixture(scope="module")
-def seen(lab: Lab) -> dict[str, t.Any]:
-    """One question with all of them: with the client's certificate, without it, and where nobody listens."""
-    host = lab.hosts[0]
-    asked = [target(lab, host, port, client) for port, (_how, _whose, client) in ports(lab).items()]
-    asked += [target(lab, host, port, "") for port, (_how, _whose, client) in ports(lab).items() if client]
-    asked.append(target(lab, host, CLOSED, ""))
-    words = {"ca": f"{PKI}/postgres/ca.pem", "targets": asked,
-             "files": sorted({f"{PKI}/{whose}/cert.pem" for _how, whose, _client in PORTS.values()})}  # fmt: skip
+def ask(host: Host, lab: Lab, **words: t.Any) -> dict[str, t.Any]:
     argv = [str(ROOT / ".venv/bin/ansible"), host.name, "-i", lab.data["inventory"], "--become", "-o",
             "-m", "dedicated.odoo.certificate_info", "-a", json.dumps(words)]  # fmt: skip
     env = {
@@ -62,6 +54,22 @@ def seen(lab: Lab) -> dict[str, t.Any]:
     }
     output = run(argv, env).stdout
     return dict(json.loads(output[output.index("{") :]))
+
+
+@pytest.fixture(scope="module")
+def seen(lab: Lab) -> dict[str, t.Any]:
+    """One question with all of them: with the client's certificate, without it, and where nobody listens."""
+    host = lab.hosts[0]
+    asked = [target(lab, host, port, client) for port, (_how, _whose, client) in ports(lab).items()]
+    asked += [target(lab, host, port, "") for port, (_how, _whose, client) in ports(lab).items() if client]
+    asked.append(target(lab, host, CLOSED, ""))
+    return ask(
+        host,
+        lab,
+        ca=f"{PKI}/postgres/ca.pem",
+        targets=asked,
+        files=sorted({f"{PKI}/{whose}/cert.pem" for _how, whose, _client in PORTS.values()}),
+    )
 
 
 def test_every_port_serves_what_lies_on_the_disk(lab: Lab, seen: dict[str, t.Any]) -> None:
@@ -79,6 +87,27 @@ def test_who_shows_no_certificate_is_turned_away(lab: Lab, seen: dict[str, t.Any
     codes = {one["port"]: one["code"] for one in [*seen["certificates"], *seen["missing"]] if one["code"]}
     turned_away = {port: "client_certificate_required" for port, (_how, _whose, client) in ports(lab).items() if client}
     assert codes == {**turned_away, CLOSED: "refused"}
+
+
+def test_who_shows_a_strangers_certificate_is_turned_away(lab: Lab) -> None:
+    """Signed by an authority of the same name, with another key; one of ours, for comparison, comes in."""
+    host, place = lab.hosts[0], "/root/stranger"
+    asking = {port: one for port, one in ports(lab).items() if one[2]}
+    try:
+        for name, signer in (("stranger", strangers_authority(lab)), ("own", authority_of(lab))):
+            host.run(f"install -d -m 0700 {place}")
+            for file, text in another_pair(lab, 30, 60, signer).items():
+                host.run(f"cat >{place}/{name}.{file}", stdin=text)
+        codes = {}
+        for name in ("stranger", "own"):
+            pair = {"client_cert": f"{place}/{name}.cert.pem", "client_key": f"{place}/{name}.key.pem"}
+            asked = [{**target(lab, host, port, ""), **pair} for port in asking]
+            found = ask(host, lab, targets=asked)
+            codes[name] = {one["port"]: one["code"] for one in found["certificates"]}
+    finally:
+        host.run(["rm", "-rf", place])
+    assert codes["stranger"] == dict.fromkeys(asking, "client_certificate_refused")
+    assert codes["own"] == dict.fromkeys(asking, "")
 
 
 def status(lab: Lab) -> dict[str, t.Any]:
@@ -100,14 +129,37 @@ def about_certificates(found: dict[str, t.Any]) -> list[dict[str, str]]:
     return [one for one in found["findings"] if one["code"].startswith(("certificate", "served"))]
 
 
-def another_pair(lab: Lab, days: float, life: float) -> dict[str, str]:
-    """A pair for the edge, signed by the lab's own authority."""
+def authority_of(lab: Lab) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     pki = lab.build / "pki"
-    ca = x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes())
     secret = lab.secrets["pki_ca_passphrase"].encode()
-    signer = t.cast(
-        ec.EllipticCurvePrivateKey, serialization.load_pem_private_key((pki / "ca.key").read_bytes(), secret)
+    key = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), secret)
+    return x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes()), t.cast("ec.EllipticCurvePrivateKey", key)
+
+
+def strangers_authority(lab: Lab) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Of the same name as the lab's own."""
+    own, _key = authority_of(lab)
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(own.subject)
+        .issuer_name(own.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(own.not_valid_before_utc)
+        .not_valid_after(own.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
     )
+    return made, key
+
+
+def another_pair(
+    lab: Lab, days: float, life: float, signer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
+) -> dict[str, str]:
+    """A pair for the edge, signed by the lab's own authority, or another."""
+    ca, signing = signer or authority_of(lab)
     key = ec.generate_private_key(ec.SECP256R1())
     until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     made = (
@@ -120,13 +172,15 @@ def another_pair(lab: Lab, days: float, life: float) -> dict[str, str]:
         .not_valid_after(until)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(lab.domain)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(t.cast("ec.EllipticCurvePublicKey", ca.public_key())),
             critical=False,
         )
-        .sign(signer, hashes.SHA256())
+        .sign(signing, hashes.SHA256())
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
