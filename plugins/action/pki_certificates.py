@@ -89,7 +89,8 @@ def _host(facts: dict[str, Any], ca_pem: str) -> Host:
         )
         for one in facts["certificates"]
     )
-    return Host(str(facts["pin"]), str(facts["ca"]), found, bool(facts["authority_drift"]))
+    trusts = tuple(str(one) for one in facts["trusts"])
+    return Host(str(facts["pin"]), trusts, found, bool(facts["authority_drift"]))
 
 
 class ActionModule(ActionBase):
@@ -128,7 +129,7 @@ class ActionModule(ActionBase):
         # Before the host is asked, so that a wrong passphrase shows today and not on the day of the renewal.
         _settled(why_not_authority(self._snapshot(authority, Host()), self._store.directory))
         _settled(self._store.open(self._passphrase))
-        self._ca_pem = self._store.certificate()
+        self._ca_pem, self._trust_pem = self._store.certificate(), self._store.trust()
         if self._args["stage"]:
             return self._stage(authority)
         facts = self._visit("inspect")
@@ -237,7 +238,7 @@ class ActionModule(ActionBase):
         self._since = int(self._args["since"])
         if self._args["stage"]:
             _settled(why_not_since(self._since, self._now))
-        self._ca_pem = ""
+        self._ca_pem = self._trust_pem = ""
 
     def _limit(self) -> str:
         limit = str(self._vars.get("ansible_limit") or "")
@@ -270,7 +271,13 @@ class ActionModule(ActionBase):
         )
         arguments = {name: self._args[name] for name in public}
         arguments["pin"] = self._pin
-        arguments["request"] = {"phase": phase, "now": self._now, "ca_pem": self._ca_pem, "issued": issued or {}}
+        arguments["request"] = {
+            "phase": phase,
+            "now": self._now,
+            "ca_pem": self._ca_pem,
+            "trust_pem": self._trust_pem,
+            "issued": issued or {},
+        }
         if drop:
             arguments["request"]["drop"] = drop
         if keys:

@@ -34,6 +34,11 @@ options:
       not compared; V(none) means that the controller has no CA yet, so that a host with one is refused.
     type: str
     default: ""
+  ca_others:
+    description: Further fingerprints that are right, while one CA takes the place of another.
+    type: list
+    elements: str
+    default: []
   address:
     description: Private address that the host must have on an interface. Empty means not asked.
     type: str
@@ -188,6 +193,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._preflight import i
 ARGUMENTS: dict[str, t.Any] = {
     "cluster": {"type": "str", "default": ""},
     "ca_fingerprint": {"type": "str", "default": ""},
+    "ca_others": {"type": "list", "elements": "str", "default": []},
     "address": {"type": "str", "default": ""},
     "system_identifier": {"type": "str", "default": ""},
     "postgres_data": {"type": "path", "default": ""},
@@ -225,6 +231,7 @@ def limits(params: t.Mapping[str, t.Any]) -> plan.Limits:
     return plan.Limits(
         cluster=params["cluster"],
         ca_fingerprint=params["ca_fingerprint"],
+        ca_others=tuple(params["ca_others"]),
         root=params["root"],
         docker_source=params["docker_source"],
         supported_os=tuple(params["supported_os"]),

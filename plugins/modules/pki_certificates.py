@@ -361,7 +361,9 @@ def main() -> None:
     if isinstance(wanted, Refuse):
         module.fail_json(msg=wanted.message, code=wanted.code, refusal=wanted.as_result())
     policy = Policy(params["valid_days"], params["renew_before_fraction"])
-    ask = service.Ask(wanted, request["ca_pem"], int(request["now"]), params["pin"], policy)
+    ask = service.Ask(
+        wanted, request["ca_pem"], int(request["now"]), params["pin"], policy, str(request.get("trust_pem") or "")
+    )
     files = Files(params["directory"])
     try:
         if params["stage"]:

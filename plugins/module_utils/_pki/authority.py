@@ -19,12 +19,26 @@ from dataclasses import dataclass, field
 from .._common.errors import Refuse
 from . import crypto
 from .io import Entry, Files, Owned
-from .plan import BACKDATE, Authority, Found, Issue, Policy, bad_input, began, why_issue
+from .plan import (
+    BACKDATE,
+    ISSUING,
+    SETTLED,
+    TRUSTING,
+    Authority,
+    Found,
+    Issue,
+    Policy,
+    bad_input,
+    began,
+    why_issue,
+)
 
 if t.TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 CA, KEY, LOCK = "ca.pem", "ca.key", "ca.lock"
+# Who takes the place of that one, and while that goes on, everybody who is trusted.
+NEXT_CA, NEXT_KEY, TRUST = "next-ca.pem", "next-ca.key", "trust.pem"
 _SEALED = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
@@ -70,13 +84,18 @@ class Store:
         entry = self._read(CA)
         return "" if entry is None else entry.text
 
+    def trust(self) -> str:
+        """The PEM text of all that hosts are to trust: the CA, and while it is succeeded, the other one too."""
+        entry = self._read(TRUST)
+        return self.certificate() if entry is None else entry.text
+
     def read(self) -> Authority | Refuse | None:
         """The CA as it lies here; None when there is none yet, which an interrupted creation also counts as."""
         path = self._files.path(CA)
         pem = self.certificate()
         if not pem:
             return None
-        authority = crypto.read_authority(pem)
+        authority = crypto.read_authority(pem, self.trust())
         if authority is None:
             return _broken(path, "it is not the certificate of an ECDSA CA")
         if self._read(KEY) is None:
@@ -123,6 +142,59 @@ class Store:
         if created is None or isinstance(created, Refuse):
             return created or _broken(self._files.path(CA), "it vanished while it was made")
         return created, True
+
+    # -- a successor ---------------------------------------------------------------------------------------------------
+
+    def phase(self) -> str:
+        """Where its succession stands: settled, trusting (both are trusted, the old one signs), issuing (the new one
+        signs, both are trusted)."""
+        if self._read(TRUST) is None:
+            return SETTLED
+        return TRUSTING if self._read(NEXT_CA) is not None else ISSUING
+
+    def prepare(self, common_name: str, passphrase: str) -> Refuse | None:
+        """Make the successor, and trust both."""
+        with self._locked():
+            if self.phase() != SETTLED:
+                return None
+            key = self.open(passphrase)
+            if isinstance(key, Refuse):
+                return key
+            if self._read(NEXT_KEY) is None:
+                self._files.write(NEXT_KEY, crypto.new_ca_key(passphrase), _mine(0o600))
+            entry = self._read(NEXT_KEY)
+            try:
+                successor = crypto.open_ca_key("" if entry is None else entry.text, passphrase)
+            except crypto.KeyUnreadable as exc:
+                return _broken(self._files.path(NEXT_KEY), str(exc))
+            pem = crypto.new_ca(successor, common_name, int(time.time()) - BACKDATE)
+            self._files.write(NEXT_CA, pem, _mine(0o644))
+            # Last: by it the succession has begun.
+            self._files.write(TRUST, "".join(crypto.pem_certificates(self.certificate() + pem)), _mine(0o644))
+        return None
+
+    def promote(self) -> None:
+        """The successor signs. Certificate last: with the new key and the old certificate, it is done again."""
+        with self._locked():
+            if self.phase() == TRUSTING:
+                self._promote()
+
+    def _promote(self) -> None:
+        for name, next_name in ((KEY, NEXT_KEY), (CA, NEXT_CA)):
+            if self._read(next_name) is not None:
+                self._files.rename(next_name, name)
+
+    def finish(self) -> None:
+        """A promotion that was cut off between its two files goes on."""
+        with self._locked():
+            if self.phase() == TRUSTING and self._read(NEXT_KEY) is None:
+                self._promote()
+
+    def settle(self) -> None:
+        """Only who signs is trusted."""
+        with self._locked():
+            if self.phase() == ISSUING:
+                self._files.remove(TRUST)
 
     def sign(self, passphrase: str, issues: t.Sequence[Issue], requests: t.Mapping[str, str]) -> dict[str, str]:
         """Certificates by name. ValueError names the request that is no good."""

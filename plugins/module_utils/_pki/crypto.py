@@ -56,6 +56,21 @@ def pem_fingerprint(pem: str) -> str:
         return ""
 
 
+def pem_certificates(text: str) -> tuple[str, ...]:
+    """The certificates of a PEM text, each as a text of its own, sorted: two bundles of the same are the same."""
+    found = []
+    for part in text.split(_BEGIN)[1:]:
+        body, end, _after = part.partition(_END)
+        if end:
+            found.append(f"{_BEGIN}{body}{_END}\n")
+    return tuple(sorted(set(found)))
+
+
+def pem_fingerprints(text: str) -> tuple[str, ...]:
+    """Of every certificate of a PEM text. Needs no library."""
+    return tuple(one for one in map(pem_fingerprint, pem_certificates(text)) if one)
+
+
 def _epoch(certificate: x509.Certificate, name: str) -> int:
     aware = getattr(certificate, f"{name}_utc", None)  # cryptography >= 42
     if aware is None:
@@ -121,18 +136,23 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     return True
 
 
-def read_authority(pem: str) -> Authority | None:
-    """The CA's certificate as a value; None when the text is none, or is not a CA that we can sign with."""
+def read_authority(pem: str, trust: str = "") -> Authority | None:
+    """The CA's certificate as a value; None when the text is none, or is not a CA that we can sign with.
+
+    `trust`: all that are trusted while one takes the place of another.
+    """
     certificate = _load(pem)
     if certificate is None:
         return None
     basic = _extension(certificate, x509.BasicConstraints)
     if basic is None or not basic.ca or not _signed_by(certificate, certificate):
         return None
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
     return Authority(
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        fingerprint=fingerprint,
         not_before=_epoch(certificate, "not_valid_before"),
         not_after=_epoch(certificate, "not_valid_after"),
+        others=tuple(one for one in pem_fingerprints(trust) if one != fingerprint),
     )
 
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decide which leaf certificates of one host are issued, repaired or left alone.
 
-Invariant: a host follows one authority for ever. Nothing is issued, and nothing on the host is touched, unless the
-authority on the controller is the one that the inventory pins and the one that the host already carries. A
-certificate is issued only for a reason, lives at most MAX_DAYS and never outlives its authority. A host gets a shared
-certificate only as the controller keeps it, and never a signature over a key of its own under that name.
+Invariant: a host follows one authority, and changes to another only when it trusts that one already and both are
+trusted still (rotate_ca). Otherwise nothing is issued, and nothing on the host is touched, unless the authority on the
+controller is the one that the inventory pins and the one that the host already carries. A certificate is issued only
+for a reason, lives at most MAX_DAYS and never outlives its authority. A host gets a shared certificate only as the
+controller keeps it, and never a signature over a key of its own under that name.
 
 Pure: standard library and our own error type only, no clock, no files. Times are seconds since the epoch.
 """
@@ -26,6 +27,9 @@ MAX_DAYS = 90
 BACKDATE = 300
 KEY_MODES = ("0400", "0440", "0600", "0640")
 USAGES = ("server", "client")
+# How a succession of the authority stands: nobody succeeds; both are trusted and the former signs; both are trusted and
+# the successor signs.
+SETTLED, TRUSTING, ISSUING = "settled", "trusting", "issuing"
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _DNS = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
@@ -49,11 +53,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Authority:
-    """The certificate of the internal CA on the controller."""
+    """The certificate of the internal CA on the controller, which signs. `others`: who is trusted beside it."""
 
     fingerprint: str
     not_before: int
     not_after: int
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Host:
-    """What one host carries. `pin` and `ca` are fingerprints, empty where there is none."""
+    """What one host carries. `pin` is the fingerprint of the authority that it follows, empty where there is none;
+    `trusts` are those in its ca.pem."""
 
     pin: str = ""
-    ca: str = ""
+    trusts: tuple[str, ...] = ()
     found: tuple[Found, ...] = ()
     authority_drift: bool = False
 
@@ -255,6 +261,18 @@ def why_not_policy(policy: Policy) -> Refuse | None:
     return None
 
 
+def _accepted(authority: Authority, fingerprint: str) -> bool:
+    return fingerprint == authority.fingerprint or fingerprint in authority.others
+
+
+def _stranger(authority: Authority | None, host: Host) -> str:
+    """One that the host trusts in the place of ours; empty when it trusts ours, or nobody yet."""
+    if authority is None:
+        return next(iter(host.trusts), "")
+    others = () if authority.fingerprint in host.trusts else host.trusts
+    return next((one for one in others if not _accepted(authority, one)), "")
+
+
 def why_not_authority(snapshot: Snapshot, where: str) -> Refuse | None:
     """The safety law: another CA than the pinned one, or a CA that is gone while hosts carry it, stops everything.
 
@@ -264,7 +282,7 @@ def why_not_authority(snapshot: Snapshot, where: str) -> Refuse | None:
     known = (
         ("the inventory pins (pki_ca_fingerprint)", snapshot.pin),
         ("the host follows (ca.fingerprint)", host.pin),
-        ("the host carries (ca.pem)", host.ca),
+        ("the host carries (ca.pem)", _stranger(authority, host)),
     )
     for holder, fingerprint in known:
         if fingerprint and authority is None:
@@ -275,7 +293,7 @@ def why_not_authority(snapshot: Snapshot, where: str) -> Refuse | None:
                 f"Restore ca.pem and ca.key to {where} from your backup, or point pki_dir to where they are,"
                 " and run it again.",
             )
-        if fingerprint and authority is not None and fingerprint != authority.fingerprint:
+        if fingerprint and authority is not None and not _accepted(authority, fingerprint):
             return Refuse(
                 "other-ca",
                 f"The CA in {where} is {authority.fingerprint}, but {holder} another one, {fingerprint}",
@@ -283,6 +301,17 @@ def why_not_authority(snapshot: Snapshot, where: str) -> Refuse | None:
                 "Point pki_dir to the CA of this cluster or correct the inventory; to compare, run on the host:"
                 " openssl x509 -noout -subject -fingerprint -sha256 -in /etc/dedicated/pki/ca.pem",
             )
+    if (
+        authority is not None
+        and host.pin not in ("", authority.fingerprint)
+        and authority.fingerprint not in host.trusts
+    ):
+        return Refuse(
+            "successor-unknown",
+            f"The CA in {where} is {authority.fingerprint}, and this host follows {host.pin} and trusts no other",
+            "its peers would show it certificates that it refuses, so nothing was touched",
+            "Run rotate_ca again: it begins with the hosts that have not heard of the new one.",
+        )
     if authority is not None and not authority.not_before - DAY <= snapshot.now < authority.not_after:
         return Refuse(
             "ca-expired",
@@ -481,10 +510,8 @@ def check_invariants(snapshot: Snapshot, decision: Plan | Refuse) -> None:
     """What must hold for every decision; tests call it on each of theirs."""
     if isinstance(decision, Refuse):
         return
-    ours = "" if snapshot.authority is None else snapshot.authority.fingerprint
-    foreign = {one for one in (snapshot.pin, snapshot.host.pin, snapshot.host.ca) if one and one != ours}
-    if foreign and decision.changed:
-        raise AssertionError(f"a host of another CA would be touched: {sorted(foreign)}")
+    if decision.changed:
+        _check_authority(snapshot.authority, snapshot.host, snapshot.pin)
     touched = [one.wanted.name for one in decision.issue] + [one.wanted.name for one in decision.copy]
     touched += [one.name for one in decision.repair]
     if len(touched) != len(set(touched)) or not set(touched) <= {one.name for one in snapshot.wanted}:
@@ -499,3 +526,12 @@ def check_invariants(snapshot: Snapshot, decision: Plan | Refuse) -> None:
             raise AssertionError(f"{one.wanted.name}: life {one.not_before} to {one.not_after}")
         if snapshot.authority is not None and one.not_after > snapshot.authority.not_after:
             raise AssertionError(f"{one.wanted.name} outlives its authority")
+
+
+def _check_authority(authority: Authority | None, host: Host, pin: str) -> None:
+    ours = {"", *(() if authority is None else (authority.fingerprint, *authority.others))}
+    foreign = {pin, host.pin, _stranger(authority, host)} - ours
+    if foreign:
+        raise AssertionError(f"a host of another CA would be touched: {sorted(foreign)}")
+    if authority and host.pin not in ("", authority.fingerprint) and authority.fingerprint not in host.trusts:
+        raise AssertionError(f"a host would follow {authority.fingerprint}, which it does not trust")

@@ -37,13 +37,23 @@ WAITING, SINCE = ".staged", "since"
 
 @dataclass(frozen=True)
 class Ask:
-    """What the controller sends along with each visit."""
+    """What the controller sends along with each visit. `trust_pem`: what ca.pem is to hold, when that is more than the
+    one that signs."""
 
     wanted: tuple[Wanted, ...]
     ca_pem: str
     now: int
     pin: str
     policy: Policy
+    trust_pem: str = ""
+
+    @property
+    def trust(self) -> str:
+        return self.trust_pem or self.ca_pem
+
+    @property
+    def authority(self) -> Authority | None:
+        return crypto.read_authority(self.ca_pem, self.trust)
 
 
 def _unfit(what: str) -> DedicatedError:
@@ -62,18 +72,18 @@ def _text(entry: Entry | None) -> str:
     return "" if entry is None else entry.text
 
 
-def look_at_authority(files: Reads, ca_pem: str) -> Host:
-    """Which CA does this host carry? Needs no library."""
+def look_at_authority(files: Reads, ask: Ask) -> Host:
+    """Which CA does this host follow, and which does it trust? Needs no library."""
     pin, ca = files.read(PIN), files.read(CA)
     drift = (
         files.directory("") != _root(0o755)
-        or pin != Entry(crypto.pem_fingerprint(ca_pem) + "\n", _root(0o444))
-        or ca != Entry(ca_pem, _root(0o444))
+        or pin != Entry(crypto.pem_fingerprint(ask.ca_pem) + "\n", _root(0o444))
+        or ca != Entry(ask.trust, _root(0o444))
     )
-    return Host(_text(pin).strip(), crypto.pem_fingerprint(_text(ca)), (), drift)
+    return Host(_text(pin).strip(), crypto.pem_fingerprints(_text(ca)), (), drift)
 
 
-def look_at(files: Reads, wanted: Wanted, ca_pem: str, library: bool = True) -> Found:
+def look_at(files: Reads, wanted: Wanted, ask: Ask, library: bool = True) -> Found:
     """What lies here for one name? Without the library a key cannot be read and counts as missing."""
     where = f"{wanted.name}/"
     key, cert = files.read(where + KEY), files.read(where + CERT)
@@ -81,12 +91,12 @@ def look_at(files: Reads, wanted: Wanted, ca_pem: str, library: bool = True) -> 
         ("directory", files.directory(wanted.name) == _leaf(wanted, 0o750)),
         (KEY, key is None or key.owned == _leaf(wanted, wanted.mode)),
         (CERT, cert is None or cert.owned == _leaf(wanted, 0o444)),
-        (CA, files.read(where + CA) == Entry(ca_pem, _leaf(wanted, 0o444))),
+        (CA, files.read(where + CA) == Entry(ask.trust, _leaf(wanted, 0o444))),
         (ALIAS, files.link(where + ALIAS) == (KEY if wanted.key_alias else "")),
     )
     return Found(
         name=wanted.name,
-        leaf=crypto.read_leaf(_text(cert), ca_pem) if library else None,
+        leaf=crypto.read_leaf(_text(cert), ask.ca_pem) if library else None,
         key=crypto.key_id(_text(key)) if library else "",
         drift=tuple(name for name, right in checks if not right),
         leftovers=any(files.read(where + one + STAGED) is not None for one in (KEY, CERT)),
@@ -98,15 +108,15 @@ def inspect(files: Files, ask: Ask, stage: bool, library: bool = True) -> dict[s
 
     The decision comes from the same planner that the controller uses; the controller decides again for itself.
     """
-    host = look_at_authority(files, ask.ca_pem)
-    found = tuple(look_at(files, one, ask.ca_pem, library) for one in ask.wanted)
+    host = look_at_authority(files, ask)
+    found = tuple(look_at(files, one, ask, library) for one in ask.wanted)
     requests: dict[str, str] = {}
-    authority = crypto.read_authority(ask.ca_pem) if library and ask.ca_pem else None
+    authority = ask.authority if library and ask.ca_pem else None
     if authority is not None and stage:
         requests = _stage(files, ask, authority, replace(host, found=found))
     return {
         "pin": host.pin,
-        "ca": host.ca,
+        "trusts": list(host.trusts),
         "authority_drift": host.authority_drift,
         "library": library,
         "certificates": [
@@ -151,12 +161,13 @@ def install(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping
     keys = keys or {}
     _check(files, ask, issued, keys)
     files.make_directory("", _root(0o755))
-    # The pin is the promise, so it comes first; it is written once and never replaced.
-    if files.read(PIN) is None:
-        files.write(PIN, crypto.pem_fingerprint(ask.ca_pem) + "\n", _root(0o444))
+    # The pin is the promise, so it comes first; another one was judged above, and is trusted already.
+    pin = crypto.pem_fingerprint(ask.ca_pem) + "\n"
+    if _text(files.read(PIN)) != pin:
+        files.write(PIN, pin, _root(0o444))
     files.settle(PIN, _root(0o444))
-    if files.read(CA) != Entry(ask.ca_pem, _root(0o444)):
-        files.write(CA, ask.ca_pem, _root(0o444))
+    if files.read(CA) != Entry(ask.trust, _root(0o444)):
+        files.write(CA, ask.trust, _root(0o444))
     for wanted in ask.wanted:
         files.make_directory(wanted.name, _leaf(wanted, 0o750))
         if wanted.name in issued:
@@ -165,18 +176,18 @@ def install(files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping
             if wanted.shared:
                 files.write(f"{wanted.name}/{KEY}{STAGED}", keys[wanted.name], _root(0o400))
             _swap(files, wanted, pem, "" if leaf is None else leaf.public_key)
-        _mend(files, wanted, ask.ca_pem)
+        _mend(files, wanted, ask)
 
 
 def _check(
     files: Files, ask: Ask, issued: t.Mapping[str, str], keys: t.Mapping[str, str], aside: Files | None = None
 ) -> None:
     """`aside`: where the keys lie, when that is not where the authority does."""
-    authority = crypto.read_authority(ask.ca_pem)
+    authority = ask.authority
     if authority is None:
         raise _unfit("the CA certificate that came from the controller cannot be read")
     refusal = why_not_authority(
-        Snapshot(authority, look_at_authority(files, ask.ca_pem), ask.wanted, ask.now, ask.pin, ask.policy),
+        Snapshot(authority, look_at_authority(files, ask), ask.wanted, ask.now, ask.pin, ask.policy),
         "the controller",
     )
     if refusal is not None:
@@ -214,13 +225,13 @@ def _swap(files: Files, wanted: Wanted, pem: str, public_key: str) -> None:
     files.rename(where + CERT + STAGED, where + CERT)
 
 
-def _mend(files: Files, wanted: Wanted, ca_pem: str) -> None:
+def _mend(files: Files, wanted: Wanted, ask: Ask) -> None:
     where = f"{wanted.name}/"
-    for one in look_at(files, wanted, ca_pem).drift:
+    for one in look_at(files, wanted, ask).drift:
         if one in (KEY, CERT):
             files.settle(where + one, _leaf(wanted, wanted.mode if one == KEY else 0o444))
         elif one == CA:
-            files.write(where + CA, ca_pem, _leaf(wanted, 0o444))
+            files.write(where + CA, ask.trust, _leaf(wanted, 0o444))
         elif one == ALIAS and wanted.key_alias:
             files.make_link(where + ALIAS, KEY)
         elif one == ALIAS:
@@ -243,12 +254,12 @@ def inspect_staging(files: Files, ask: Ask, since: int, stage: bool, library: bo
 
     Nothing is written beside the directory of the staged ones.
     """
-    host = look_at_authority(files, ask.ca_pem)
+    host = look_at_authority(files, ask)
     aside = waiting(files)
-    found = tuple(look_at(files, one, ask.ca_pem, library) for one in ask.wanted)
-    staged = tuple(look_at(aside, one, ask.ca_pem, library) for one in ask.wanted)
+    found = tuple(look_at(files, one, ask, library) for one in ask.wanted)
+    staged = tuple(look_at(aside, one, ask, library) for one in ask.wanted)
     requests: dict[str, str] = {}
-    authority = crypto.read_authority(ask.ca_pem) if library else None
+    authority = ask.authority if library else None
     if authority is not None and stage:
         snapshot = Snapshot(authority, replace(host, found=found), ask.wanted, ask.now, ask.pin, ask.policy)
         decision = plan_staging(snapshot, staged, since, "the controller")
@@ -258,7 +269,7 @@ def inspect_staging(files: Files, ask: Ask, since: int, stage: bool, library: bo
             requests = _requests(aside, issue)
     return {
         "pin": host.pin,
-        "ca": host.ca,
+        "trusts": list(host.trusts),
         "authority_drift": host.authority_drift,
         "certificates": [
             {
@@ -310,7 +321,7 @@ def install_staging(
             aside.write(where + KEY + STAGED, keys[wanted.name], _root(0o400))
         # Without a certificate there is no pair: an old one goes before the key changes.
         aside.remove(where + CERT)
-        if aside.read(where + CA) != Entry(ask.ca_pem, _leaf(wanted, 0o444)):
-            aside.write(where + CA, ask.ca_pem, _leaf(wanted, 0o444))
+        if aside.read(where + CA) != Entry(ask.trust, _leaf(wanted, 0o444)):
+            aside.write(where + CA, ask.trust, _leaf(wanted, 0o444))
         _swap(aside, wanted, issued[wanted.name], "" if leaf is None else leaf.public_key)
-        _mend(aside, replace(wanted, key_alias=False), ask.ca_pem)
+        _mend(aside, replace(wanted, key_alias=False), ask)

@@ -146,6 +146,7 @@ class Limits:
 
     cluster: str = ""
     ca_fingerprint: str = ""
+    ca_others: tuple[str, ...] = ()
     root: str = "/opt/dedicated"
     docker_source: str = "debian"
     supported_os: tuple[str, ...] = ("debian-13",)
@@ -248,7 +249,7 @@ def _ca(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
             )
         return
     wanted, found = (re.sub(r"[^0-9a-f]", "", each.lower()) for each in (limits.ca_fingerprint, facts.ca_fingerprint))
-    if wanted and found and wanted != found:
+    if wanted and found and found not in (wanted, *limits.ca_others):
         yield Finding(
             "other-ca",
             f"the host trusts the CA {found[:16]}… (/etc/dedicated/pki/ca.fingerprint), the inventory"
@@ -283,7 +284,7 @@ def _identity(facts: Facts, limits: Limits) -> t.Iterator[Finding]:
             f" anew on purpose, correct the pin, or remove {record} on the host",
         )
     wanted, source = (pinned, "the inventory pins") if pinned else (recorded, f"{record} says")
-    if wanted and found and wanted != found:
+    if wanted and found and found not in (wanted, *limits.ca_others):
         yield Finding(
             "other-system-identifier",
             f"{limits.postgres_data} on the host is data of the PostgreSQL cluster {shown(found)}, {source}"

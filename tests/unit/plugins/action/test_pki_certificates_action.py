@@ -45,7 +45,7 @@ class Action(ActionModule):
         wanted = normalise(arguments["certificates"])
         assert isinstance(wanted, tuple)
         policy = Policy(arguments["valid_days"], arguments["renew_before_fraction"])
-        ask = service.Ask(wanted, request["ca_pem"], request["now"], arguments["pin"], policy)
+        ask = service.Ask(wanted, request["ca_pem"], request["now"], arguments["pin"], policy, request["trust_pem"])
         files = Files(arguments["directory"])
         if arguments["stage"]:
             answer = pki_certificates.staging(files, ask, {"shared_keys": None, **arguments}, not self._task.check_mode)

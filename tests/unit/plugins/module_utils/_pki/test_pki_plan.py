@@ -42,7 +42,7 @@ CA = Authority(OURS, NOW - 10 * DAY, NOW + 3640 * DAY)
 WANTED = Wanted("etcd", "n1", ("dns:n1", "ip:10.0.0.1"), ("server", "client"), 10020, 10020)
 LEAF = Leaf("n1", WANTED.sans, WANTED.usages, NOW - DAY, NOW + 89 * DAY, "1f", "c" * 64, "key", True)
 GOOD = Found("etcd", LEAF, "key")
-HOST = Host(OURS, OURS, (GOOD,))
+HOST = Host(OURS, (OURS,), (GOOD,))
 ITEM: dict[str, t.Any] = {
     "name": "etcd",
     "common_name": "n1",
@@ -62,6 +62,40 @@ def decide(snapshot: Snapshot) -> Plan | Refuse:
 
 def good(**changes: t.Any) -> Snapshot:
     return replace(Snapshot(CA, HOST, (WANTED,), NOW), **changes)
+
+
+SUCCESSOR = "5" * 64
+
+
+@pytest.mark.parametrize(
+    ("signs", "others", "pin", "trusts", "code"),
+    [
+        # Trusting: the old one signs, hosts hear of the new one.
+        (OURS, (SUCCESSOR,), OURS, (OURS,), None),
+        (OURS, (SUCCESSOR,), OURS, (OURS, SUCCESSOR), None),
+        (OURS, (SUCCESSOR,), "", (), None),
+        (OURS, (SUCCESSOR,), OTHER, (OTHER,), "other-ca"),
+        # Issuing: the new one signs, for hosts that have heard of it.
+        (SUCCESSOR, (OURS,), OURS, (OURS, SUCCESSOR), None),
+        (SUCCESSOR, (OURS,), SUCCESSOR, (OURS, SUCCESSOR), None),
+        (SUCCESSOR, (OURS,), OURS, (OURS,), "successor-unknown"),
+        (SUCCESSOR, (OURS,), "", (), None),
+        # Settled: the old one is trusted no more.
+        (SUCCESSOR, (), SUCCESSOR, (OURS, SUCCESSOR), None),
+        (SUCCESSOR, (), SUCCESSOR, (SUCCESSOR,), None),
+        (SUCCESSOR, (), OURS, (OURS, SUCCESSOR), "other-ca"),
+        (SUCCESSOR, (), OURS, (OURS,), "other-ca"),
+        # A controller that has lost the successor.
+        (OURS, (), SUCCESSOR, (OURS, SUCCESSOR), "other-ca"),
+        (OURS, (), OURS, (OURS, SUCCESSOR), None),
+    ],
+)
+def test_a_host_follows_a_successor_only_when_it_trusts_it(
+    signs: str, others: tuple[str, ...], pin: str, trusts: tuple[str, ...], code: str | None
+) -> None:
+    authority = replace(CA, fingerprint=signs, others=others)
+    decision = decide(good(authority=authority, host=Host(pin, trusts)))
+    assert getattr(decision, "code", None) == code
 
 
 def test_nothing_to_do() -> None:
@@ -128,7 +162,7 @@ def test_issue_does_not_outlive_the_authority() -> None:
 
 
 def test_missing_pin_is_written() -> None:
-    decision = decide(good(host=Host("", OURS, (GOOD,), authority_drift=True)))
+    decision = decide(good(host=Host("", (OURS,), (GOOD,), authority_drift=True)))
     assert decision == Plan(authority=True)
 
 
@@ -146,7 +180,7 @@ def test_before_the_first_run_everything_is_due() -> None:
 @pytest.mark.parametrize("authority", [None, CA], ids=["no-ca", "ca"])
 def test_every_combination_of_authorities(authority: Authority | None, holders: tuple[str, str, str]) -> None:
     pin, host_pin, host_ca = holders
-    decision = decide(good(authority=authority, pin=pin, host=Host(host_pin, host_ca)))
+    decision = decide(good(authority=authority, pin=pin, host=Host(host_pin, tuple(filter(None, [host_ca])))))
     if authority is None:
         expected = "ca-missing" if any(holders) else None
     else:
@@ -299,7 +333,7 @@ def test_an_expired_host_gets_the_pair_that_serves() -> None:
 
 
 def test_a_host_of_another_ca_gets_no_copy() -> None:
-    decision = decide(good(wanted=(SHARED,), shared=(KEPT,), host=Host(OTHER, OTHER)))
+    decision = decide(good(wanted=(SHARED,), shared=(KEPT,), host=Host(OTHER, (OTHER,))))
     assert isinstance(decision, Refuse)
 
 

@@ -94,7 +94,7 @@ class Controller:
 
     @property
     def ask(self) -> service.Ask:
-        return service.Ask(self.wanted, self.store.certificate(), self.now, self.pin, self.policy)
+        return service.Ask(self.wanted, self.store.certificate(), self.now, self.pin, self.policy, self.store.trust())
 
     def look(self, files: Files, stage: bool = True) -> tuple[Plan | Refuse, dict[str, str]]:
         facts = service.inspect(files, self.ask, stage)
@@ -108,7 +108,7 @@ class Controller:
             )
             for one in facts["certificates"]
         )
-        host = Host(facts["pin"], facts["ca"], found, facts["authority_drift"])
+        host = Host(facts["pin"], tuple(facts["trusts"]), found, facts["authority_drift"])
         authority = self.store.read()
         assert isinstance(authority, Authority)
         kept = tuple(self.store.pair(one.name, SECRET).found for one in self.wanted if one.shared)
