@@ -19,6 +19,7 @@ import ipaddress
 import re
 import typing as t
 
+from .._edge import plan as edge
 from . import backups
 
 PREFIXES = (
@@ -60,6 +61,7 @@ JUDGED = (
     "dedicated_failure_domain",
     "dedicated_tier",
     *backups.NAMES,
+    "edge_routes",
     "postgres_synchronous_mode",
     "postgres_system_identifier",
 )
@@ -240,6 +242,7 @@ def judge(snapshot: Snapshot) -> tuple[Finding, ...]:
         _connections,
         _identifier,
         _backups,
+        _routes,
     ):
         findings.extend(check(snapshot))
     return tuple(findings)
@@ -750,18 +753,27 @@ def _identifier(snapshot: Snapshot) -> t.Iterator[Finding]:
         )
 
 
-def _backups(snapshot: Snapshot) -> t.Iterator[Finding]:
-    """Repositories and times of backups, by the hosts that have the same."""
-    hosts = snapshot.members(backups.LAYER) if backups.ROLE in snapshot.layers.get(backups.LAYER, ()) else ()
-    seen: list[tuple[dict[str, t.Any], list[str]]] = []
-    for host in hosts:
-        values = {name: value for name in backups.NAMES if host in (value := _given(snapshot, name))}
-        mine = {name: value[host] for name, value in values.items()}
-        same = next((members for given, members in seen if given == mine), None)
+def _alike(given: t.Mapping[str, t.Any]) -> list[tuple[t.Any, list[str]]]:
+    """Values with the hosts that have them."""
+    seen: list[tuple[t.Any, list[str]]] = []
+    for host, mine in given.items():
+        same = next((members for value, members in seen if value == mine), None)
         if same is None:
             seen.append((mine, [host]))
         else:
             same.append(host)
+    return seen
+
+
+def _backups(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Repositories and times of backups, by the hosts that have the same."""
+    hosts = snapshot.members(backups.LAYER) if backups.ROLE in snapshot.layers.get(backups.LAYER, ()) else ()
+    seen = _alike(
+        {
+            host: {name: given[host] for name in backups.NAMES if host in (given := _given(snapshot, name))}
+            for host in hosts
+        }
+    )
     for given, members in seen:
         for problem in backups.judge(given, why_weak):
             yield Finding(
@@ -775,3 +787,15 @@ def _backups(snapshot: Snapshot) -> t.Iterator[Finding]:
             f"the hosts of group {backups.LAYER} do not have the same repositories, policy and recovery point; any of"
             " them may lead and take the backups: set these once, in group_vars",
         )
+
+
+def _routes(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """Tables of routes, by the edges that have the same."""
+    given_by = {
+        host: given for host, given in _given(snapshot, "edge_routes").items() if host in snapshot.members("edge")
+    }
+    for given, members in _alike(given_by):
+        for problem in edge.judge(given)[1]:
+            yield Finding(
+                problem.code, problem.subject, tuple(members), f"{problem.message} ({_where(snapshot, members)})"
+            )

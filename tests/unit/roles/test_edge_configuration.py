@@ -12,6 +12,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from ansible_collections.dedicated.odoo.plugins.filter.edge_http import edge_http
+
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 ADDRESSES = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "10.0.0.3"}
 
@@ -39,7 +41,10 @@ def render(role: str, text: str, **settings: t.Any) -> t.Any:
     for file in ("defaults", "vars"):
         variables |= trusted(yaml.safe_load((ROLES / role / file / "main.yml").read_text()))
     variables |= settings
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text))
+    templar = Templar(loader=DataLoader(), variables=variables)
+    # Ansible's own loader finds no filter of a collection whose modules Python has imported before.
+    templar.environment.filters["dedicated.odoo.edge_http"] = edge_http
+    return templar.template(trust_as_template(text))
 
 
 def edge(*backends: str, **settings: t.Any) -> dict[str, t.Any]:
@@ -66,7 +71,8 @@ REMOTE = ["https://10.0.0.2:8443", "https://10.0.0.3:8443"]
 )
 def test_every_odoo_is_served_and_only_the_own_one_without_tls(backends: list[str], expected: list[str]) -> None:
     http = edge(*backends)
-    for service in ("odoo-checked", "websocket-checked", "any"):
+    several = ["any-checked"] if len(backends) > 1 else []
+    for service in ("odoo-checked", "websocket-checked", "page", *(several or ["any"])):
         assert servers(http, service) == expected
 
 
@@ -80,10 +86,10 @@ def test_the_hop_is_authenticated_when_there_is_one(backends: list[str]) -> None
 @pytest.mark.parametrize("backends", [["n1"], ["n1", "n2"]], ids=["alone", "pair"])
 def test_only_what_reads_is_sent_again(backends: list[str]) -> None:
     http = edge(*backends)
-    retried = {name for name, router in http["routers"].items() if "again" in router["middlewares"]}
-    assert retried == (set() if len(backends) == 1 else {"read"})
-    elsewhere = {name for name, router in http["routers"].items() if "elsewhere" in router["middlewares"]}
-    assert elsewhere == (set() if len(backends) == 1 else {"write"})
+    retried = {name for name, router in http["routers"].items() if "again" in router.get("middlewares", ())}
+    assert retried == (set() if len(backends) == 1 else {"read", "api", "integrations"})
+    elsewhere = {name for name, router in http["routers"].items() if "elsewhere" in router.get("middlewares", ())}
+    assert elsewhere == (set() if len(backends) == 1 else {"write", "login-write", "api-write", "integrations-write"})
     # By a status it would repeat what somebody got.
     assert http["middlewares"]["elsewhere"] == {"retry": {"attempts": 2}}
     assert http["routers"]["write"]["rule"].endswith("!(Method(`GET`) || Method(`HEAD`))")
@@ -96,8 +102,11 @@ def test_no_service_turns_requests_away_because_all_checks_fail() -> None:
         assert services[name] == {"failover": {"service": f"{name}-checked", "fallback": "any"}}
         assert "healthCheck" in services[f"{name}-checked"]["loadBalancer"]
     # Asks no worker: HAProxy answers by itself.
-    assert services["any"]["loadBalancer"]["healthCheck"]["path"] == "/dedicated/alive"
-    assert "passiveHealthCheck" not in services["any"]["loadBalancer"]
+    assert services["any-checked"]["loadBalancer"]["healthCheck"]["path"] == "/dedicated/alive"
+    assert "passiveHealthCheck" not in services["any-checked"]["loadBalancer"]
+    # With no Odoo at all there is somebody who says so.
+    assert services["any"] == {"failover": {"service": "any-checked", "fallback": "page"}}
+    assert services["page"]["loadBalancer"]["healthCheck"]["status"] == 503
 
 
 def test_the_only_odoo_is_always_tried() -> None:
@@ -178,3 +187,11 @@ def test_a_lost_edge_costs_at_most_two_seconds() -> None:
 @pytest.mark.parametrize("cluster", ["test", "a", "production-7"])
 def test_the_number_of_the_address_is_one_that_vrrp_knows(cluster: str) -> None:
     assert 1 <= int(render("vip", "{{ vip_router_id }}", dedicated_cluster=cluster)) <= 255
+
+
+def test_routes_and_what_is_always_there_have_names_of_their_own() -> None:
+    http = edge("n1", edge_routes={"partners": {"paths": ["/edi"]}})
+    assert {"read", "write", "denied", "websocket", "local", "api", "api-write", "partners"} <= set(http["routers"])
+    # What only this host may ask for is on no public entry point.
+    assert [name for name, one in http["routers"].items() if one["entryPoints"] != ["https"]] == ["local"]
+    assert http["routers"]["local"]["entryPoints"] == ["local"]
