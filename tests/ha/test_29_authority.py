@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 from labtools import Lab, wait_until
@@ -15,11 +16,22 @@ from test_29_interrupted import SEED
 SECONDS = 2400
 
 
-def rotate(lab: Lab) -> str:
-    process = begin(lab, "rotate_ca", *REASON)
+def rotate(lab: Lab, *arguments: str) -> str:
+    process = begin(lab, "rotate_ca", *REASON, *arguments)
     output = end(lab, "rotate_ca", process, SECONDS)
     assert process.returncode == 0, refusals(output) or output[-3000:]
     return output
+
+
+def killed_and_run_again(lab: Lab, name: str, within: tuple[float, float], *arguments: str) -> None:
+    moment = random.Random(f"{SEED} {name}").uniform(*within)
+    print(f"SEED={SEED}: {name} killed after {moment:.0f} s")  # noqa: T201
+    process = begin(lab, "rotate_ca", *REASON, *arguments)
+    try:
+        wait_until("its moment", lambda: process.poll() is not None, moment, 1)
+    except AssertionError:
+        slay(process)
+    rotate(lab, *arguments)
 
 
 def trusted(lab: Lab) -> set[str]:
@@ -31,18 +43,24 @@ def test_it_needs_a_reason(lab: Lab) -> None:
     assert "no-reason" in operate(lab, "rotate_ca", fails=True)
 
 
-def test_a_successor_though_the_run_is_killed_and_nobody_notices(lab: Lab) -> None:
+def test_an_unknown_end_is_refused(lab: Lab) -> None:
+    assert "no-until" in operate(lab, "rotate_ca", *REASON, "-e", "until=later", fails=True)
+
+
+def test_a_successor_though_the_runs_are_killed_and_nobody_notices(lab: Lab) -> None:
     before, former = served(lab), trusted(lab)
     assert len(former) == 1
-    moment = random.Random(f"{SEED} rotate_ca").uniform(120, 400)
-    print(f"SEED={SEED}: killed after {moment:.0f} s")  # noqa: T201
+    # Users trust the former one alone, and all that is shown is of it.
     with users(lab):
-        process = begin(lab, "rotate_ca", *REASON)
-        try:
-            wait_until("its moment", lambda: process.poll() is not None, moment, 1)
-        except AssertionError:
-            slay(process)
-        rotate(lab)
+        killed_and_run_again(lab, "trust", (20, 200), "-e", "until=trusted")
+    assert served(lab) == before
+    (both,) = trusted(lab)
+    assert both == (lab.build / "pki" / "trust.pem").read_text().strip()
+    # They are told of the successor before anybody shows a certificate of it.
+    told = lab.build / "told.pem"
+    told.write_text(both + "\n")
+    with users(dataclasses.replace(lab, data={**lab.data, "ca_file": str(told)})):
+        killed_and_run_again(lab, "issue", (20, 300))
     after, now = served(lab), trusted(lab)
     assert not [place for place, serial in after.items() if serial == before[place]]
     assert len(now) == 1
