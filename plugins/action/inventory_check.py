@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import typing as t
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -116,6 +117,7 @@ class ActionModule(ActionBase):
             known=tuple(arguments["known_variables"]),
             ignored=tuple(arguments["ignored_variables"]),
             provided=tuple(arguments["provided_variables"]),
+            now=time.time(),
         )
         wanted = plan.names_to_read(options, snapshot.known)
         hosts = {host: self._host(host, task_vars["hostvars"], wanted) for host in snapshot.members(plan.ALL)}

@@ -7,15 +7,22 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import sys
 import typing as t
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from labtools import Host, Lab, run, wait_until
+
+# Appended: that folder has a conftest of its own.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ha"))
+
+from operating import operate
 
 ROOT = Path(__file__).resolve().parents[2]
 PKI = "/etc/dedicated/pki"
@@ -110,12 +117,12 @@ def test_who_shows_a_strangers_certificate_is_turned_away(lab: Lab) -> None:
     assert codes["own"] == dict.fromkeys(asking, "")
 
 
-def status(lab: Lab) -> dict[str, t.Any]:
+def status(lab: Lab, *arguments: str) -> dict[str, t.Any]:
     """The report for programs; metrics are written beside it."""
     path = lab.build / "status-certificates.json"
     path.unlink(missing_ok=True)
     argv = [str(ROOT / ".venv/bin/ansible-playbook"), str(ROOT / "playbooks/status.yml"), "-i", lab.data["inventory"],
-            "-e", f"status_file={path}", "-e", f"status_metrics={path.with_suffix('.prom')}"]  # fmt: skip
+            "-e", f"status_file={path}", "-e", f"status_metrics={path.with_suffix('.prom')}", *arguments]  # fmt: skip
     env = {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_VAULT_PASSWORD_FILE": str(lab.build / "vault-password"),
@@ -242,3 +249,34 @@ def test_an_end_in_six_days_is_serious(lab: Lab) -> None:
     assert (one["severity"], one["host"]) == ("critical", host.name)
     assert "6 d" in one["what"]
     assert "limit 7 d" in one["what"]
+
+
+def test_a_customers_own_certificate_is_judged_served_and_given_back(lab: Lab, tmp_path: Path) -> None:
+    authority = strangers_authority(lab)
+    root = authority[0].public_bytes(serialization.Encoding.PEM).decode()
+    pair, other = (another_pair(lab, days=60, life=90, signer=authority) for _ in range(2))
+    given, trust = tmp_path / "own.json", tmp_path / "root.pem"
+    trust.write_text(root)
+    edge = lab.of("edge")[0]
+    began = edge.out("docker inspect --format '{{.State.StartedAt}}' traefik")
+
+    def site(fails: bool = False, **words: str) -> str:
+        given.write_text(json.dumps(words))
+        return operate(lab, "site", "--tags", "edge", "-e", f"@{given}", fails=fails)
+
+    words = {"edge_certificate": pair["cert.pem"], "edge_certificate_ca": root}
+    refused = site(fails=True, edge_certificate_key=other["key.pem"], **words)
+    assert "wrong-key" in refused
+    assert "PRIVATE KEY" not in refused
+    assert lab.answers()
+    try:
+        assert "PRIVATE KEY" not in site(edge_certificate_key=pair["key.pem"], **words)
+        assert requests.get(f"{lab.url}/web/login", verify=str(trust), timeout=30).status_code == 200
+        assert not lab.answers(), "the internal authority's is served, too"
+        assert not about_certificates(status(lab, "-e", f"@{given}"))
+    finally:
+        operate(lab, "site", "--tags", "edge")
+    assert lab.answers()
+    # It was told each time, and never restarted.
+    assert edge.out("docker inspect --format '{{.State.StartedAt}}' traefik") == began
+    assert edge.run("ls /opt/dedicated/edge/conf/own").stdout == ""

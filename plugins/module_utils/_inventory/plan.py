@@ -19,6 +19,7 @@ import ipaddress
 import re
 import typing as t
 
+from .._edge import certificate as own_certificate
 from .._edge import plan as edge
 from . import backups
 
@@ -61,6 +62,8 @@ JUDGED = (
     "dedicated_failure_domain",
     "dedicated_tier",
     *backups.NAMES,
+    *own_certificate.NAMES,
+    "edge_domains",
     "edge_routes",
     "postgres_synchronous_mode",
     "postgres_system_identifier",
@@ -161,6 +164,7 @@ class Snapshot:
     known: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
+    now: float = 0.0
 
     def known_names(self) -> frozenset[str]:
         """Every name that is one of ours."""
@@ -243,6 +247,7 @@ def judge(snapshot: Snapshot) -> tuple[Finding, ...]:
         _identifier,
         _backups,
         _routes,
+        _own_certificate,
     ):
         findings.extend(check(snapshot))
     return tuple(findings)
@@ -796,6 +801,21 @@ def _routes(snapshot: Snapshot) -> t.Iterator[Finding]:
     }
     for given, members in _alike(given_by):
         for problem in edge.judge(given)[1]:
+            yield Finding(
+                problem.code, problem.subject, tuple(members), f"{problem.message} ({_where(snapshot, members)})"
+            )
+
+
+def _own_certificate(snapshot: Snapshot) -> t.Iterator[Finding]:
+    """A customer's own certificate, by the edges that have the same."""
+    names = (*own_certificate.NAMES, "edge_domains", "dedicated_domain")
+    given_by = {
+        host: {name: given[host] for name in names if host in (given := _given(snapshot, name))}
+        for host in snapshot.members("edge")
+    }
+    for given, members in _alike(given_by):
+        domains = given.get("edge_domains") or [given.get("dedicated_domain", "")]
+        for problem in own_certificate.judge(given, [str(one) for one in domains], snapshot.now):
             yield Finding(
                 problem.code, problem.subject, tuple(members), f"{problem.message} ({_where(snapshot, members)})"
             )
