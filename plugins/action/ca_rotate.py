@@ -92,6 +92,8 @@ class ActionModule(ActionBase):
         signs, *others = self._authorities()
         world = Succession(self._store.phase(), signs, next(iter(others), ""), hosts)
         step: Step | None = self._settled(succession.next_step(world, self._args["begin"]))
+        if step is not None and step.action == succession.PROMOTE and not self._args["sign"]:
+            step = None
         if step is not None and step.hosts:
             raise Refused(
                 Refuse(

@@ -48,6 +48,10 @@ options:
     description: Whether a successor is to be made, when none is under way.
     type: bool
     default: false
+  sign:
+    description: Whether the successor may begin to sign. Until then nobody shows a certificate of it.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -128,6 +132,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "names": {"type": "list", "elements": "str", "default": []},
     "hosts": {"type": "dict"},
     "begin": {"type": "bool", "default": False},
+    "sign": {"type": "bool", "default": True},
 }
 
 

@@ -103,6 +103,15 @@ def test_step_by_step_with_everybody(site: Site) -> None:
         assert seen["trusts"] == seen["signers"] != [former]
 
 
+def test_it_does_not_sign_before_it_may(site: Site) -> None:
+    assert site.step(begin=True, sign=False)["step"] == "prepare"
+    for name in HOSTS:
+        site.converge(name)
+    answer = site.step(begin=True, sign=False)
+    assert (answer["step"], answer["phase"], answer["changed"]) == ("", "trusting", False)
+    assert site.step(begin=False)["step"] == "promote"
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_no_step_without_everybody(site: Site, steps: int) -> None:
     for number in range(steps):
