@@ -156,6 +156,7 @@ def strangers_authority(lab: Lab) -> tuple[x509.Certificate, ec.EllipticCurvePri
         .not_valid_before(own.not_valid_before_utc)
         .not_valid_after(own.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(own.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
