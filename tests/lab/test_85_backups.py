@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from labtools import Host, Lab, unique, wait_until
+from labtools import Host, Lab, run, unique, wait_until
 
 # Appended: that folder has a conftest of its own.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "ha"))
@@ -174,13 +174,39 @@ def test_cut_off_by_kill_9_it_goes_on(lab: Lab, marker: Marker, clean: None) -> 
     assert "belongs to another restore" in refusals(other)
 
 
-def test_the_ledger_comes_back_with_the_same_books(lab: Lab) -> None:
-    """The rehearsal: restored, Odoo in quarantine, a user, the books; then nothing is left of it."""
-    output = operate(lab, "rehearse_restore", "-e", "reason=test", "-e", "rpo_seconds=300")
+def keeper(place: Path) -> tuple[dict[str, str], str]:
+    """A keeper's certificate and key, somebody else's key, and what opens the first."""
+    secret = unique("keeper").replace(" ", "-")
+    made = {name: str(place / f"{name}.pem") for name in ("certificate", "key", "other")}
+    common = ["openssl", "req", "-x509", "-newkey", "rsa:3072", "-days", "2", "-subj", "/CN=keeper"]
+    env = {"KEEPER": secret}
+    run([*common, "-keyout", made["key"], "-passout", "env:KEEPER", "-out", made["certificate"]], env)
+    run([*common, "-keyout", made["other"], "-noenc", "-out", str(place / "unused.pem")])
+    return made, secret
+
+
+def test_the_ledger_comes_back_with_the_same_books(lab: Lab, tmp_path: Path) -> None:
+    """The rehearsal, with nothing but what a keeper has: restored, Odoo in quarantine, a user, the books. Then nothing
+    is left of it."""
+    words, secret = keeper(tmp_path)
+    sealed = {"escrow": str(tmp_path / "escrow.pem"), "reason": "test"}
+    assert "bad-argument" in operate(lab, "escrow", "-e", json.dumps(sealed), fails=True)
+    operate(lab, "escrow", "-e", json.dumps({**sealed, "keepers": [words["certificate"]]}))
+    text = Path(sealed["escrow"]).read_text()
+    assert not [one for one in lab.secrets.values() if len(one) > 5 and one in text]
+    asked = {**sealed, "escrow_key": words["key"], "rpo_seconds": 300}
+    # Somebody who has the file and not the key has nothing.
+    refused_ = operate(lab, "rehearse_restore", "-e", json.dumps({**asked, "escrow_key": words["other"]}), fails=True)
+    assert "not-opened" in refused_
+    assert not left(lab)
+    output = operate(lab, "rehearse_restore", "-e", json.dumps(asked), DEDICATED_ESCROW_PASSPHRASE=secret)
     assert "restored and reconciled" in output
+    assert not [one for one in [secret, *lab.secrets.values()] if len(one) > 5 and one in output]
     known = json.loads(lab.leader().out(["cat", "/var/lib/dedicated/restore-rehearsed.json"]))
     assert known["reconciled"] is True
     assert known["neutralized"] is True
+    # The inventory, the authority and the password to both.
+    assert known["escrow"] > 5
     assert {one["name"]: one["rows"] > 0 for one in known["reports"]}["trial balance"]
     assert not left(lab)
     # Odoo of the site is no neutralized one.

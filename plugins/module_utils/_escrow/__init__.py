@@ -1,0 +1,2 @@
+# SPDX-FileCopyrightText: dedicated.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
