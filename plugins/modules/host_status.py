@@ -268,6 +268,10 @@ closed:
   description: Which operation has closed the site, with C(operation), C(place) and C(reason); empty when it is open.
   returned: always
   type: dict
+maintenance:
+  description: Why users see the maintenance page, with C(reason) and C(since); empty when they do not.
+  returned: always
+  type: dict
 detector:
   description: The failure detector, with C(up), C(suspects), C(removals), C(etcd_errors) and C(decision); where there
     is none, with C(absent).

@@ -20,6 +20,7 @@ from labtools import Browser, Host, Lab, run, unique, wait_until
 sys.path.append(str(Path(__file__).resolve().parents[1] / "ha"))
 
 from operating import operate
+from test_86_certificates import status
 
 PAGE = "Back in a moment"
 # Somebody behind port 9099: a console, a service that knows who may see it, and a firewall for applications.
@@ -231,6 +232,7 @@ def test_the_maintenance_page_comes_and_goes_by_one_command(lab: Lab) -> None:
         # What runs behind it runs on; whoever works on it sees it.
         operate(lab, "maintenance_page", *words, "-e", "state=shown", "-e", json.dumps({"sources": [own]}))
         assert lab.answers()
+        assert "maintenance-page-shown" in [one["code"] for one in status(lab)["findings"]]
     finally:
         operate(lab, "maintenance_page", "-e", "state=hidden")
     assert lab.answers()

@@ -46,6 +46,17 @@ def judge(look: Look) -> Findings:
             f"run it again, or: ansible-playbook dedicated.odoo.reopen -e place={closed.get('place')} "
             "-e approver=<who answers for the books> -e reason=<why>",
         )
+    shown = {host.name: one for host in look.hosts.values() if (one := mapping(host.part("maintenance")))}
+    if shown:
+        noted = shown[min(shown)]
+        yield Finding(
+            WARNING,
+            "maintenance-page-shown",
+            ", ".join(sorted(shown)),
+            f"users see the maintenance page ({noted.get('reason')}, since {noted.get('since')})",
+            "it stays until somebody hides it",
+            "ansible-playbook dedicated.odoo.maintenance_page -e state=hidden",
+        )
     for host in look.hosts.values():
         if not host.asked:
             yield Finding(

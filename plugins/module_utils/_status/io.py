@@ -73,6 +73,8 @@ NOTES = {
     "verification_begun": "/var/lib/dedicated/backup-verification-begun.json",
 }
 CLOSED = "/etc/dedicated/closed"
+# On edges, by the playbook maintenance_page.
+MAINTENANCE = "/etc/dedicated/maintenance-page"
 
 
 # What is told of a served certificate; the rest is certificate_info's.
@@ -225,6 +227,7 @@ class Host:
             "certificates": lambda: certificates(wish.pki),
             "served": self._served,
             "closed": lambda: noted(CLOSED),
+            "maintenance": lambda: noted(MAINTENANCE),
             "disks": lambda: [disk(path) for path in wish.disks],
         }
         if "postgres" in wish.layers:

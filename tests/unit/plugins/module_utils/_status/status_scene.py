@@ -163,6 +163,7 @@ def host_status(name: str, size: int, leads: bool) -> dict[str, t.Any]:
         "verification": {"at": NOW - DAY, "backups_checked": 3, "backups_usable": 3, "repositories": [1]},
         "verification_begun": {"at": NOW - DAY - 60},
         "closed": {},
+        "maintenance": {},
         "backups": {
             "code": 0,
             "message": "ok",

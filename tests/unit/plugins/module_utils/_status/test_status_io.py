@@ -194,7 +194,7 @@ def test_several_repositories_are_asked_each_by_itself() -> None:
 def test_only_the_host_s_own_layers_are_asked(layers: tuple[str, ...], parts: set[str]) -> None:
     found = FakeHost().look(layers=layers)
     always = {"now", "cluster", "addresses", "engine", "units", "certificates", "served", "closed", "disks",
-              "probes"}  # fmt: skip
+              "maintenance", "probes"}  # fmt: skip
     assert set(found) == always | parts
 
 

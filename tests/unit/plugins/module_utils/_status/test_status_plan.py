@@ -648,6 +648,15 @@ def test_what_was_proven_is_told_to_programs_and_people() -> None:
     assert "             verified 24 h ago  restore rehearsed 5 d ago" in report["lines"]
 
 
+def test_a_maintenance_page_that_somebody_forgot() -> None:
+    scene = Scene()
+    for name in ("n1", "n2"):
+        scene.status[name]["maintenance"] = {"reason": "year end", "since": "2026-01-01T00:00:00Z"}
+    (found,) = told(scene)["findings"]
+    assert (found["severity"], found["code"], found["host"]) == ("warning", "maintenance-page-shown", "n1, n2")
+    assert "year end" in found["what"]
+
+
 def test_a_site_that_an_operation_has_closed() -> None:
     scene = Scene()
     scene.status["n3"]["closed"] = {"operation": "restore", "place": "before", "reason": "import"}
