@@ -34,7 +34,9 @@ LANGUAGE = "(/[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?)?"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 READS = ("GET", "HEAD")
 # What Traefik calls things that are there without any route.
-TAKEN = ("denied", "websocket", "write", "read", "local", "odoo", "any", "maintenance", "page")
+TAKEN = ("denied", "websocket", "write", "read", "local", "odoo", "any", "maintenance", "maintenance-seen", "page")
+# By which the names of what a route is made of end.
+ENDS = ("-write", "-sources", "-rate", "-who", "-body", "-checked")
 # Where HAProxy of an Odoo host has the page that says that there is no Odoo. Nobody gets there from outside.
 PAGE = "/dedicated/page"
 MAINTENANCE, DENIED, WEBSOCKET, ROUTES, WRITE, READ = 2000, 1000, 900, 600, 500, 100
@@ -108,6 +110,8 @@ def _route(name: str, own: t.Any) -> tuple[Route | None, list[Problem]]:
     subject = f"edge_routes.{name}"
     if name in TAKEN:
         return None, [_wrong(subject, f"{name} is taken by the edge itself")]
+    if name.endswith(ENDS):
+        return None, [_wrong(subject, f"{name} could be part of another route: no name ends in {', '.join(ENDS)}")]
     if not re.match(r"[a-z][a-z0-9-]*\Z", name):
         return None, [_wrong(subject, f"{name} is no name of lower case letters, digits and hyphens")]
     if not isinstance(own, t.Mapping):
@@ -205,6 +209,25 @@ def rule(domains: t.Sequence[str], paths: t.Sequence[str], methods: t.Sequence[s
     return " && ".join(f"({one})" for one in parts if one)
 
 
+def yields(route: Route, routes: t.Sequence[Route]) -> str:
+    """What is another route's, which has a longer path for it. By rules, since one router has one priority only, and
+    two routers of a route would each count its rate."""
+    parts = []
+    for other in routes:
+        if other is route:
+            continue
+        for path in other.paths:
+            if not any(path.startswith(one) for one in route.paths):
+                continue
+            theirs = path_rule(path, not other.backend)
+            if other.methods:
+                theirs += f" && ({' || '.join(f'Method(`{one}`)' for one in other.methods)})"
+            # Unless this one's is longer still.
+            back = [path_rule(one, not route.backend) for one in route.paths if one.startswith(path) and one != path]
+            parts.append(f"({' || '.join([f'!({theirs})', *back])})")
+    return "".join(f" && {one}" for one in parts)
+
+
 @dataclasses.dataclass(frozen=True)
 class Edge:
     """What all routes share. ``pool`` and ``transport`` are Traefik's for Odoo, where a route wants its own time."""
@@ -252,15 +275,15 @@ def http(routes: t.Sequence[Route], edge: Edge) -> dict[str, t.Any]:
         priority = ROUTES + min(LONGEST, max(len(one) for one in route.paths))
         reads = [one for one in route.methods or METHODS if one in READS]
         writes = [one for one in route.methods or METHODS if one not in READS]
+        beyond = yields(route, routes)
         if reads:
             after = _reads(edge) if own else []
-            routers[route.name] = _router(
-                rule(edge.domains, route.paths, reads, own), priority, [*before, *after], service
-            )
+            which = rule(edge.domains, route.paths, reads, own) + beyond
+            routers[route.name] = _router(which, priority, [*before, *after], service)
         if writes:
             after = _writes(body, edge) if own else [body]
             # Methods that nobody has thought of are what writes.
-            which = rule(edge.domains, route.paths, route.methods and writes, own)
+            which = rule(edge.domains, route.paths, route.methods and writes, own) + beyond
             which += "" if route.methods else " && !(Method(`GET`) || Method(`HEAD`))"
             routers[f"{route.name}-write"] = _router(which, priority, [*before, *after], service)
     return {

@@ -25,21 +25,21 @@ def routed(given: dict[str, t.Any], on: plan.Edge | None = None) -> dict[str, t.
     return plan.http(routes, on or edge())
 
 
-def regexps(rule: str) -> list[str]:
-    return re.findall(r"PathRegexp\(`(.*?)`\)", rule)
+def holds(rule: str, method: str, path: str) -> bool:
+    """Traefik's rule, for one request."""
+    text = re.sub(r"PathRegexp\(`(.*?)`\)", lambda one: str(bool(re.match(one[1], path))), rule)
+    text = re.sub(r"PathPrefix\(`(.*?)`\)", lambda one: str(path.startswith(one[1])), text)
+    text = re.sub(r"Method\(`(.*?)`\)", lambda one: str(one[1] == method), text)
+    text = re.sub(r"Host\(`.*?`\)", "True", text)
+    text = text.replace("&&", " and ").replace("||", " or ").replace("!", " not ")
+    assert re.fullmatch(r"(True|False|and|or|not|[() ])*", text), text
+    return bool(eval(text))
 
 
 def taken(http: dict[str, t.Any], method: str, path: str) -> str:
     """The router that takes a request, as Traefik chooses it."""
-    found = []
-    for name, router in http["routers"].items():
-        rule = router["rule"]
-        paths = [bool(re.match(one, path)) for one in regexps(rule)]
-        paths += [path.startswith(one) for one in re.findall(r"PathPrefix\(`(.*?)`\)", rule)]
-        negated = "!(Method(" in rule
-        methods = re.findall(r"Method\(`(.*?)`\)", rule)
-        if (not paths or any(paths)) and (not methods or (method in methods) != negated):
-            found.append((router["priority"], name))
+    routers = http["routers"].items()
+    found = [(one["priority"], name) for name, one in routers if holds(one["rule"], method, path)]
     assert found, f"nobody takes {method} {path}"
     return max(found)[1]
 
@@ -75,6 +75,37 @@ def test_the_longer_path_holds() -> None:
     assert taken(http, "GET", "/edi/orders/1") == "orders"
     assert taken(http, "POST", "/edi/orders/1") == "orders-write"
     assert taken(http, "GET", "/edi/x") == "partners"
+
+
+PATHS = ("/a", "/a/b", "/a/b/c", "/a/b/c/d", "/e", "/e/f")
+
+
+def test_the_longer_path_holds_whatever_else_a_route_names() -> None:
+    """Every table of two routes over these paths, against the law itself."""
+    routes = [one for size in (1, 2, 3) for one in itertools.combinations(PATHS, size)]
+    for mine, theirs in itertools.combinations(routes, 2):
+        if set(mine) & set(theirs):
+            continue
+        for methods in ([], ["POST"]):
+            given = {"login": None, "api": None, "integrations": None, "mine": {"paths": list(mine)}}
+            http = routed({**given, "theirs": {"paths": list(theirs), "methods": methods}})
+            for method, path in itertools.product(("GET", "POST"), (*PATHS, "/a/x", "/x")):
+                lengths = {
+                    name: max((len(one) for one in paths if path.startswith(one)), default=0)
+                    for name, paths in (("mine", mine), ("theirs", theirs if method in (methods or [method]) else ()))
+                }
+                best = max(lengths, key=lambda name: lengths[name])
+                end = "-write" if method == "POST" else ""
+                expected = f"{best}{end}" if lengths[best] else ("write" if method == "POST" else "read")
+                assert taken(http, method, path) == expected, (mine, theirs, methods, method, path)
+
+
+def test_a_list_of_sources_below_another_route_is_not_gone_round() -> None:
+    routes = {"open": {"paths": ["/edi", "/a-path-that-is-much-longer"]}}
+    http = routed({**routes, "closed": {"paths": ["/edi/orders"], "sources": ["192.0.2.0/24"]}})
+    assert taken(http, "GET", "/edi/orders/1") == "closed"
+    assert taken(http, "POST", "/fr/edi/orders") == "closed-write"
+    assert taken(http, "GET", "/edi/other") == "open"
 
 
 def test_a_path_is_no_pattern() -> None:
@@ -169,6 +200,8 @@ def test_a_rate_has_a_burst() -> None:
         (["login"], "invalid-route", "edge_routes"),
         ({"read": {"paths": ["/x"]}}, "invalid-route", "edge_routes.read"),
         ({"Partners": {"paths": ["/x"]}}, "invalid-route", "edge_routes.Partners"),
+        ({"api-write": {"paths": ["/x"]}}, "invalid-route", "edge_routes.api-write"),
+        ({"odoo-checked": {"paths": ["/x"]}}, "invalid-route", "edge_routes.odoo-checked"),
         ({"x": "/x"}, "invalid-route", "edge_routes.x"),
         ({"x": {}}, "invalid-route", "edge_routes.x.paths"),
         ({"x": {"paths": "/x"}}, "invalid-route", "edge_routes.x.paths"),
