@@ -111,7 +111,8 @@ class ActionModule(ActionBase):
 
     def _take(self, action: str, passphrase: str) -> None:
         if action == succession.PREPARE:
-            self._settled(self._store.prepare(str(self._args["ca_name"]), passphrase))
+            domains = [str(one) for one in self._args["ca_domains"]]
+            self._settled(self._store.prepare(str(self._args["ca_name"]), passphrase, domains))
         elif action == succession.PROMOTE:
             self._store.promote()
         else:

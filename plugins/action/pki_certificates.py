@@ -125,7 +125,8 @@ class ActionModule(ActionBase):
             _settled(why_not_create(snapshot, self._store.directory, self._limit()))
             if self._task.check_mode:
                 return self._result(snapshot, self._decide(snapshot), created=True)
-            authority, created = _settled(self._store.create(self._args["ca_name"], self._passphrase))
+            domains = [str(one) for one in self._args["ca_domains"]]
+            authority, created = _settled(self._store.create(self._args["ca_name"], self._passphrase, domains))
         # Before the host is asked, so that a wrong passphrase shows today and not on the day of the renewal.
         _settled(why_not_authority(self._snapshot(authority, Host()), self._store.directory))
         _settled(self._store.open(self._passphrase))

@@ -29,6 +29,13 @@ options:
     description: Common name of the successor.
     type: str
     default: ""
+  ca_domains:
+    description:
+      - Names of DNS at or below which the successor may sign, as constraints in its own certificate. Empty for all.
+      - Whoever gets hold of its key can then deceive nobody about other names, also where browsers trust it.
+    type: list
+    elements: str
+    default: []
   passphrase:
     description: What opens the CA's key, the successor's, too. Required with O(hosts).
     type: str
@@ -127,6 +134,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.service import
 ARGUMENTS: dict[str, t.Any] = {
     "ca_dir": {"type": "path", "required": True},
     "ca_name": {"type": "str", "default": ""},
+    "ca_domains": {"type": "list", "elements": "str", "default": []},
     "passphrase": {"type": "str", "no_log": True},
     "directory": {"type": "path", "default": "/etc/dedicated/pki"},
     "names": {"type": "list", "elements": "str", "default": []},

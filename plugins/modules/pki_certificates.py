@@ -95,6 +95,13 @@ options:
     description: Common name of the CA, used once when it is made.
     type: str
     default: internal CA
+  ca_domains:
+    description:
+      - Names of DNS at or below which the CA that is made may sign, as constraints in its certificate. Empty for all.
+      - Whoever gets hold of its key can then deceive nobody about other names, also where browsers trust it.
+    type: list
+    elements: str
+    default: []
   passphrase:
     description: Passphrase of the CA's key. Needed unless O(survey=true). It never leaves the controller.
     type: str
@@ -318,6 +325,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "certificates": {"type": "list", "elements": "dict", "required": True, "options": CERTIFICATE_SPEC},
     "ca_dir": {"type": "path", "required": True},
     "ca_name": {"type": "str", "default": "internal CA"},
+    "ca_domains": {"type": "list", "elements": "str", "default": []},
     "passphrase": {"type": "str", "no_log": True},
     "valid_days": {"type": "int", "default": 90},
     "renew_before_fraction": {"type": "float", "default": 0.3333},

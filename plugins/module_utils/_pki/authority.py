@@ -120,7 +120,9 @@ class Store:
             return _broken(path, "it is not the key of ca.pem")
         return key
 
-    def create(self, common_name: str, passphrase: str) -> tuple[Authority, bool] | Refuse:
+    def create(
+        self, common_name: str, passphrase: str, domains: t.Sequence[str] = ()
+    ) -> tuple[Authority, bool] | Refuse:
         """Make the CA unless another host's worker has just done it; the flag says who did."""
         if not os.path.isdir(self.directory):
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
@@ -136,7 +138,7 @@ class Store:
             key = self.open(passphrase)
             if isinstance(key, Refuse):
                 return key
-            pem = crypto.new_ca(key, common_name, int(time.time()) - BACKDATE)
+            pem = crypto.new_ca(key, common_name, int(time.time()) - BACKDATE, domains)
             self._files.write(CA, pem, _mine(0o644))
             created = self.read()
         if created is None or isinstance(created, Refuse):
@@ -152,7 +154,7 @@ class Store:
             return SETTLED
         return TRUSTING if self._read(NEXT_CA) is not None else ISSUING
 
-    def prepare(self, common_name: str, passphrase: str) -> Refuse | None:
+    def prepare(self, common_name: str, passphrase: str, domains: t.Sequence[str] = ()) -> Refuse | None:
         """Make the successor, and trust both."""
         with self._locked():
             if self.phase() != SETTLED:
@@ -167,7 +169,7 @@ class Store:
                 successor = crypto.open_ca_key("" if entry is None else entry.text, passphrase)
             except crypto.KeyUnreadable as exc:
                 return _broken(self._files.path(NEXT_KEY), str(exc))
-            pem = crypto.new_ca(successor, common_name, int(time.time()) - BACKDATE)
+            pem = crypto.new_ca(successor, common_name, int(time.time()) - BACKDATE, domains)
             self._files.write(NEXT_CA, pem, _mine(0o644))
             # Last: by it the succession has begun.
             self._files.write(TRUST, "".join(crypto.pem_certificates(self.certificate() + pem)), _mine(0o644))

@@ -153,6 +153,7 @@ def read_authority(pem: str, trust: str = "") -> Authority | None:
         not_before=_epoch(certificate, "not_valid_before"),
         not_after=_epoch(certificate, "not_valid_after"),
         others=tuple(one for one in pem_fingerprints(trust) if one != fingerprint),
+        domains=_domains(certificate),
     )
 
 
@@ -279,12 +280,15 @@ def fits(key: ec.EllipticCurvePrivateKey, ca_pem: str) -> bool:
     return certificate is not None and _public_key_id(certificate.public_key()) == _public_key_id(key.public_key())
 
 
-def new_ca(key: ec.EllipticCurvePrivateKey, common_name: str, start: int) -> str:
-    """A self-signed CA that may sign leaves only."""
+def new_ca(key: ec.EllipticCurvePrivateKey, common_name: str, start: int, domains: t.Sequence[str] = ()) -> str:
+    """A self-signed CA that may sign leaves only, and for names of DNS only below these domains, if there are any.
+
+    Addresses are not constrained: a new host may have any.
+    """
     name = _name(common_name)
     public = key.public_key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -296,9 +300,17 @@ def new_ca(key: ec.EllipticCurvePrivateKey, common_name: str, start: int) -> str
         .add_extension(_key_usage(ca=True), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+    if domains:
+        names = x509.NameConstraints([x509.DNSName(one) for one in domains], None)
+        builder = builder.add_extension(names, critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _domains(certificate: x509.Certificate) -> tuple[str, ...]:
+    found = _extension(certificate, x509.NameConstraints)
+    subtrees = () if found is None else found.permitted_subtrees or ()
+    return tuple(sorted(one.value for one in subtrees if isinstance(one, x509.DNSName)))
 
 
 def sign(key: ec.EllipticCurvePrivateKey, ca_pem: str, request_pem: str, issue: Issue) -> str:

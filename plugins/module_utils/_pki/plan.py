@@ -53,12 +53,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Authority:
-    """The certificate of the internal CA on the controller, which signs. `others`: who is trusted beside it."""
+    """The certificate of the internal CA on the controller, which signs. `others`: who is trusted beside it. `domains`:
+    below which names of DNS it may sign, all when there are none."""
 
     fingerprint: str
     not_before: int
     not_after: int
     others: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,27 @@ def why_not_create(snapshot: Snapshot, where: str, limit: str) -> Refuse | None:
     return refusal
 
 
+def permitted(domains: t.Sequence[str], san: str) -> bool:
+    """Whether an authority that may sign below these domains may sign for this name (RFC 5280, 4.2.1.10)."""
+    kind, _colon, name = san.partition(":")
+    name = name.removeprefix("*.")
+    return kind != "dns" or not domains or any(name == one or name.endswith(f".{one}") for one in domains)
+
+
+def why_not_names(snapshot: Snapshot, where: str) -> Refuse | None:
+    """Nobody would believe a certificate for a name that its authority may not sign."""
+    domains = () if snapshot.authority is None else snapshot.authority.domains
+    beyond = sorted({one for wanted in snapshot.wanted for one in wanted.sans if not permitted(domains, one)})
+    if not beyond:
+        return None
+    return Refuse(
+        "name-not-permitted",
+        f"The CA in {where} may sign below {', '.join(domains)}, and not for {', '.join(beyond)}",
+        "no service would believe such a certificate, so nothing was touched",
+        "Correct the name, or set pki_ca_domains and let another authority take its place (playbook rotate_ca).",
+    )
+
+
 def why_issue(wanted: Wanted, found: Found, now: int, policy: Policy) -> str | None:
     """The reason for which a certificate is (re)issued, or None when the present one serves."""
     leaf = found.leaf
@@ -378,7 +401,9 @@ def why_repair(found: Found) -> str | None:
 
 def plan(snapshot: Snapshot, where: str) -> Plan | Refuse:
     """Decide for one host. Without an authority (check mode before the first run) everything is to be issued."""
-    refusal = why_not_policy(snapshot.policy) or why_not_authority(snapshot, where)
+    refusal = (
+        why_not_policy(snapshot.policy) or why_not_authority(snapshot, where) or why_not_names(snapshot, where)
+    )
     if refusal is not None:
         return refusal
     found = {one.name: one for one in snapshot.host.found}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import pathlib
 import stat
+import subprocess
 import time
 
 import pytest
@@ -217,3 +218,40 @@ def test_a_shared_pair_is_renewed_with_a_new_key(tmp_path: pathlib.Path) -> None
     first, later = store.pair("edge", SECRET), now + 61 * DAY
     assert len(store.share(SECRET, [shared_of("edge", later)], later, Policy())) == 1
     assert store.pair("edge", SECRET).found.key != first.found.key
+
+
+@pytest.mark.parametrize(
+    ("sans", "believed"),
+    [
+        (("dns:erp1.acme.internal", "dns:localhost", "ip:203.0.113.9"), True),
+        (("dns:books.example",), True),
+        (("dns:www.books.example",), True),
+        (("dns:bank.example",), False),
+        (("dns:localhost", "dns:bank.example"), False),
+    ],
+)
+def test_nobody_believes_a_certificate_beyond_its_domains(
+    tmp_path: pathlib.Path, sans: tuple[str, ...], believed: bool
+) -> None:
+    """By OpenSSL's own judgement, of what whoever has the key could sign."""
+    store = Store(str(tmp_path))
+    made = store.create("lab internal CA", SECRET, ["acme.internal", "localhost", "books.example"])
+    assert not isinstance(made, Refuse)
+    assert made[0].domains == ("acme.internal", "books.example", "localhost")
+    now = int(time.time())
+    issue = Issue(Wanted("edge", sans[0][4:], sans, ("server",), 0, 0), "missing", now - 60, now + DAY)
+    request = crypto.new_request(crypto.new_key(), "n1")
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_text(store.sign(SECRET, [issue], {"edge": request})["edge"])
+    done = subprocess.run(
+        ["openssl", "verify", "-purpose", "sslserver", "-CAfile", str(tmp_path / "ca.pem"), str(leaf)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) is believed, done.stderr
+    assert believed or "permitted subtree violation" in done.stderr
+
+
+def test_without_domains_there_is_no_constraint(tmp_path: pathlib.Path) -> None:
+    authority = make(tmp_path).read()
+    assert isinstance(authority, Authority)
+    assert authority.domains == ()

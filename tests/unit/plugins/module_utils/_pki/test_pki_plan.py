@@ -29,6 +29,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     normalise,
     normalise_pin,
     normalise_san,
+    permitted,
     plan,
     why_issue,
     why_not_authority,
@@ -341,3 +342,29 @@ def test_the_invariants_catch_a_copy_of_nothing() -> None:
     snapshot = good(wanted=(SHARED,), host=replace(HOST, found=(GOOD,)))
     with pytest.raises(AssertionError, match="keeps no pair"):
         check_invariants(snapshot, Plan(copy=(Copy(SHARED, "missing"),)))
+
+
+@pytest.mark.parametrize(
+    ("domains", "san", "expected"),
+    [
+        ((), "dns:anything.example", True),
+        (("acme.internal",), "dns:erp1.acme.internal", True),
+        (("acme.internal",), "dns:acme.internal", True),
+        (("acme.internal",), "dns:notacme.internal", False),
+        (("acme.internal",), "dns:internal", False),
+        (("acme.internal",), "dns:bank.example", False),
+        (("books.example",), "dns:*.books.example", True),
+        (("books.example",), "dns:*.example", False),
+        (("acme.internal",), "ip:203.0.113.1", True),
+    ],
+)
+def test_below_which_names_an_authority_signs(domains: tuple[str, ...], san: str, expected: bool) -> None:
+    assert permitted(domains, san) is expected
+
+
+def test_a_name_that_the_authority_may_not_sign_is_refused() -> None:
+    snapshot = good()
+    refusal = decide(replace(snapshot, authority=replace(CA, domains=("elsewhere.internal",))))
+    assert isinstance(refusal, Refuse)
+    assert refusal.code == "name-not-permitted"
+    assert "nothing was touched" in refusal.message
