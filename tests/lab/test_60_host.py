@@ -215,7 +215,8 @@ def test_images_run_by_digest(node: Host, inspected: dict[str, dict[str, t.Any]]
 
 
 def test_no_image_of_an_earlier_deployment_runs(lab: Lab, inspected: dict[str, dict[str, t.Any]]) -> None:
-    wanted = {value for key, value in lab.variables.items() if key.endswith("_image")}
+    # The ACME client runs to its end, when there is something to ask.
+    wanted = {v for key, v in lab.variables.items() if key.endswith("_image") and key != "edge_acme_image"}
     assert {one["Config"]["Image"] for one in inspected.values()} == wanted
 
 

@@ -201,7 +201,8 @@ def parse_options(role: str, specification: t.Any) -> tuple[Option, ...]:
                 role=role,
                 # Other entry points are called with what they need.
                 required=bool(option.get("required", False)) and entry == "main",
-                secret=bool(option.get("no_log", False)),
+                # Of a mapping only parts are secret, and which ones somebody else has named.
+                secret=bool(option.get("no_log", False)) and option.get("type") != "dict",
                 description=str(first),
             )
             old = found.get(new.name)

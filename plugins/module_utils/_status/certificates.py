@@ -28,6 +28,8 @@ STAGES = (1, 7, 14, 30)
 LIFE = 90 * DAY
 # The layer of rotate_certificates by the name of the certificate.
 LAYERS = {"etcd": "etcd", "postgres": "postgres", "redis": "redis", "router": "odoo", "edge": "edge"}
+# What the edges serve instead of ours, by ACME or the customer's own.
+PUBLIC = "public"
 # Another host's clock may be behind by as much when it signs.
 SKEW = 300
 # A port that answers, and not as it should. What does not answer at all has findings of its own.
@@ -126,6 +128,8 @@ def _lasts(host: Host, one: Entry, name: str, now: float, limits: Limits) -> Fin
         renew = "plan a new authority: no certificate outlives it"
     elif foreign:
         renew = "tell who runs the object store to renew it"
+    elif one.get("certificate") == PUBLIC:
+        renew = "journalctl -u dedicated-edge-acme on each edge, or give another: docs/howto/public-certificates.md"
     if since > now + SKEW:
         yield Finding(
             CRITICAL,

@@ -517,3 +517,10 @@ def test_members_have_the_same_repositories() -> None:
 def test_the_archive_timeout_is_that_of_the_role() -> None:
     role = Path(backups.__file__).parents[3] / "roles" / "postgres" / "defaults" / "main.yml"
     assert yaml.safe_load(role.read_text(encoding="utf-8"))["postgres_archive_timeout"] == backups.ARCHIVE_TIMEOUT
+
+
+def test_of_a_mapping_only_parts_are_secret() -> None:
+    """Names of regions and servers stand beside them: none of it can be judged by its length."""
+    options = {name: {"type": kind, "no_log": True} for name, kind in (("edge_key", "str"), ("edge_words", "dict"))}
+    found = plan.parse_options("edge", {"argument_specs": {"main": {"options": options}}})
+    assert {option.name: option.secret for option in found} == {"edge_key": True, "edge_words": False}

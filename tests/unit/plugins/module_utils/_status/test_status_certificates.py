@@ -150,3 +150,9 @@ def test_metrics_tell_what_is_served_only() -> None:
         f"{NOW + 60 * DAY}"
     ]
     assert text.endswith("\n")
+
+
+def test_a_public_one_is_not_rotated_by_us() -> None:
+    (told,) = found([certificate("edge")], [served("public", 443, 6 * DAY)])
+    assert (told.code, told.severity) == ("certificate-due", "critical")
+    assert "dedicated-edge-acme" in told.do
