@@ -16,7 +16,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 from labtools import Host, Lab, run, wait_until
 
 # Appended: that folder has a conftest of its own.
@@ -38,6 +38,15 @@ PORTS = {
     443: ("https", "edge", ""),
 }
 CLOSED = 9
+# Where an authority of ours says whether a certificate still holds: on the edge's own host.
+OCSP_PORT = 2560
+RESPONDER = x509.AuthorityInformationAccess(
+    [
+        x509.AccessDescription(
+            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(f"http://127.0.0.1:{OCSP_PORT}")
+        )
+    ]
+)
 
 
 def ports(lab: Lab) -> dict[int, tuple[str, str, str]]:
@@ -164,13 +173,17 @@ def strangers_authority(lab: Lab) -> tuple[x509.Certificate, ec.EllipticCurvePri
 
 
 def another_pair(
-    lab: Lab, days: float, life: float, signer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
+    lab: Lab,
+    days: float,
+    life: float,
+    signer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
+    *more: x509.ExtensionType,
 ) -> dict[str, str]:
     """A pair for the edge, signed by the lab's own authority, or another."""
     ca, signing = signer or authority_of(lab)
     key = ec.generate_private_key(ec.SECP256R1())
     until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    made = (
+    begun = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, lab.domain)]))
         .issuer_name(ca.subject)
@@ -188,12 +201,39 @@ def another_pair(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(t.cast("ec.EllipticCurvePublicKey", ca.public_key())),
             critical=False,
         )
-        .sign(signing, hashes.SHA256())
     )
+    for one in more:
+        begun = begun.add_extension(one, critical=False)
+    made = begun.sign(signing, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return {"cert.pem": made.public_bytes(serialization.Encoding.PEM).decode(), "key.pem": private.decode()}
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def answer_for(host: Host, authority: tuple[x509.Certificate, ec.EllipticCurvePrivateKey], leaf: str) -> None:
+    """A responder that knows this one certificate, until it is stopped or its host is gone."""
+    key = authority[1].private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    made = x509.load_pem_x509_certificate(leaf.encode())
+    # openssl's own table of an authority: valid, its end, no revocation, its serial, no file, its name.
+    line = f"V\t{made.not_valid_after_utc:%y%m%d%H%M%SZ}\t\t{made.serial_number:X}\tunknown\t/CN=proof\n"
+    host.run(["mkdir", "-p", "/run/ocsp-proof"])
+    for name, text in (("ca.pem", pem(authority[0])), ("ca.key", key.decode()), ("index", line)):
+        host.run(f"cat > /run/ocsp-proof/{name}", stdin=text)
+    words = f"openssl ocsp -port {OCSP_PORT} -index index -CA ca.pem -rsigner ca.pem -rkey ca.key -ndays 1"
+    host.run(f"systemd-run --unit ocsp-proof --property WorkingDirectory=/run/ocsp-proof {words}")
+    wait_until("the responder answers", lambda: str(OCSP_PORT) in host.out("ss -Hltn"), 15)
+
+
+def stapled(lab: Lab, host: Host) -> str:
+    ask_ = ["openssl", "s_client", "-connect", f"{host.address}:443", "-servername", lab.domain, "-status"]
+    return host.run(["timeout", "10", *ask_], stdin="").stdout
 
 
 def lay(host: Host, pair: dict[str, str]) -> None:
@@ -254,8 +294,8 @@ def test_an_end_in_six_days_is_serious(lab: Lab) -> None:
 
 def test_a_customers_own_certificate_is_judged_served_and_given_back(lab: Lab, tmp_path: Path) -> None:
     authority = strangers_authority(lab)
-    root = authority[0].public_bytes(serialization.Encoding.PEM).decode()
-    pair, other = (another_pair(lab, days=60, life=90, signer=authority) for _ in range(2))
+    root = pem(authority[0])
+    pair, other = (another_pair(lab, 60, 90, authority, RESPONDER) for _ in range(2))
     given, trust = tmp_path / "own.json", tmp_path / "root.pem"
     trust.write_text(root)
     edge = lab.of("edge")[0]
@@ -265,19 +305,23 @@ def test_a_customers_own_certificate_is_judged_served_and_given_back(lab: Lab, t
         given.write_text(json.dumps(words))
         return operate(lab, "site", "--tags", "edge", "-e", f"@{given}", fails=fails)
 
-    words = {"edge_certificate": pair["cert.pem"], "edge_certificate_ca": root}
+    words = {"edge_certificate": pair["cert.pem"] + root, "edge_certificate_ca": root}
     refused = site(fails=True, edge_certificate_key=other["key.pem"], **words)
     assert "wrong-key" in refused
     assert "PRIVATE KEY" not in refused
     assert lab.answers()
+    answer_for(edge, authority, pair["cert.pem"])
     try:
         assert "PRIVATE KEY" not in site(edge_certificate_key=pair["key.pem"], **words)
+        wait_until("the authority's word comes with it", lambda: "Cert Status: good" in stapled(lab, edge), 15)
         assert requests.get(f"{lab.url}/web/login", verify=str(trust), timeout=30).status_code == 200
         assert not lab.answers(), "the internal authority's is served, too"
         assert not about_certificates(status(lab, "-e", f"@{given}"))
     finally:
+        edge.run(["systemctl", "stop", "ocsp-proof"])
         operate(lab, "site", "--tags", "edge")
     assert lab.answers()
+    assert "no response sent" in stapled(lab, edge)
     # It was told each time, and never restarted.
     assert edge.out("docker inspect --format '{{.State.StartedAt}}' traefik") == began
     assert edge.run("ls /opt/dedicated/edge/conf/own").stdout == ""
