@@ -59,6 +59,17 @@ _value:
     retention_days:
       description: How long backups and WAL are kept.
       type: int
+    hold:
+      description: Backups that are kept whatever their age.
+      type: list
+      elements: dict
+      contains:
+        backup:
+          description: Its label.
+          type: str
+        reason:
+          description: Why.
+          type: str
     bucket:
       description: The bucket; empty for other types than V(s3).
       type: str

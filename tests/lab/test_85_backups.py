@@ -14,6 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from labtools import Host, Lab, run, unique, wait_until
 
@@ -88,6 +89,12 @@ def made_from(lab: Lab, name: str) -> dict[str, bytes]:
         return {one.name: t.cast("t.IO[bytes]", tar.extractfile(one)).read() for one in tar}
 
 
+def dynamic(lab: Lab) -> dict[str, t.Any]:
+    """The cluster's settings in etcd."""
+    argv = ["timeout", "20", "patronictl", "-c", "/etc/patroni/patroni.yml", "show-config"]
+    return dict(yaml.safe_load(lab.leader().inside("postgres", argv).stdout))
+
+
 @pytest.mark.parametrize("kind", ["time", "lsn"])
 def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kind: str) -> None:
     """The first is there, the second not; and the site has both as before."""
@@ -106,6 +113,10 @@ def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kin
     for file in [inventory / "hosts.yml", *(inventory / "group_vars").rglob("*.yml")]:
         assert found[f"inventory/{file.relative_to(inventory)}"] == file.read_bytes()
     assert found["pki/ca.key"] == (lab.build / "pki" / "ca.key").read_bytes()
+    # And so is the state that etcd holds: Patroni keeps a copy with the data.
+    [directory] = rows(lab, f"marker-{kind}", "SHOW data_directory")
+    kept = place(lab).inside(f"restore-marker-{kind}", ["cat", f"{directory}/patroni.dynamic.json"]).stdout
+    assert json.loads(kept) == dynamic(lab)
 
 
 def test_out_of_reach_is_refused_with_the_range(lab: Lab) -> None:
@@ -213,3 +224,25 @@ def test_the_ledger_comes_back_with_the_same_books(lab: Lab, tmp_path: Path) -> 
     assert not lab.leader().sql(
         "SELECT 1 FROM ir_config_parameter WHERE key = 'database.is_neutralized' AND value = 'true'", lab.database
     )
+
+
+def test_what_is_held_does_not_expire(lab: Lab) -> None:
+    """By what pgBackRest itself takes for its retention: no backup of a lab grows old enough to go."""
+    there = lab.leader().inside("postgres", ["pgbackrest", "--output=json", "info"]).stdout
+    label = json.loads(there)[0]["backup"][0]["label"]
+
+    def given(held: str) -> tuple[str, str]:
+        hold = [{"backup": held, "reason": "audit"}]
+        first, *others = lab.repositories
+        return "-e", json.dumps({"pgbackrest_repositories": [{**first, "hold": hold}, *others]})
+
+    try:
+        assert "no-such-backup" in operate(lab, "site", "--tags", "pgbackrest", *given("20200101-000000F"), fails=True)
+        operate(lab, "site", "--tags", "pgbackrest", *given(label))
+        output = operate(lab, "retention_report", *given(label))
+        assert "number: 9999" in output
+        assert label in output.partition("held:")[2]
+        assert "no-such-backup" in operate(lab, "retention_report", *given("20200101-000000F"), fails=True)
+    finally:
+        operate(lab, "site", "--tags", "pgbackrest")
+    assert "number: 30" in operate(lab, "retention_report")

@@ -11,6 +11,8 @@ The law.
   one holds stays readable with the old passphrase.
 * A path of a data host's own disk is no repository: it goes down with what it is for. A path is one only as a mount
   that all data hosts share.
+* While a backup is held, its repository expires nothing: what is kept for a court is not only the set, but also every
+  moment since.
 * No message holds a secret.
 """
 
@@ -32,6 +34,7 @@ MOST = 4
 INSIDE = "/var/lib/pgbackrest"
 CONFIGURATION = "/etc/pgbackrest"
 RETENTION_DAYS = 30
+LONGEST_DAYS = 9999
 NAME = "pgbackrest_repositories"
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
@@ -74,7 +77,7 @@ _TOP = {
     "path": Field(None, "an absolute path of plain names, like /pgbackrest", _text(_PATH)),
     "generation": Field(1, "a number from 1 to 9999", low=1, high=9999),
     "cipher_pass": Field(None, "one plain line", secret=True),
-    "retention_days": Field(RETENTION_DAYS, "a number of days from 1 to 9999", low=1, high=9999),
+    "retention_days": Field(RETENTION_DAYS, f"a number of days from 1 to {LONGEST_DAYS}", low=1, high=LONGEST_DAYS),
     "shared": Field(False, "true or false"),
 }
 _S3 = {
@@ -100,6 +103,11 @@ _SFTP = {
     "known_hosts": Field("", "lines as ssh-keyscan prints them", _known_hosts),
 }
 _PARTS = {"s3": _S3, "sftp": _SFTP}
+_LABEL = re.compile(r"\d{8}-\d{6}F(?:_\d{8}-\d{6}[DI])?")
+_HOLD = {
+    "backup": Field(None, "a backup's label, like 20260131-013000F, as pgbackrest info shows it", _text(_LABEL)),
+    "reason": Field(None, "why, in one plain line", lambda value: bool(value) and _plain(value)),
+}
 
 
 def fingerprint(text: str) -> str | None:
@@ -117,7 +125,7 @@ def fingerprint(text: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """One repository; ``more`` is what its type needs beside."""
+    """One repository. ``holds``: labels and reasons; ``more``: what its type needs beside."""
 
     number: int
     type: str
@@ -125,6 +133,7 @@ class Repository:
     generation: int
     retention_days: int
     shared: bool
+    holds: tuple[tuple[str, str], ...]
     cipher_pass: str = dataclasses.field(repr=False)
     more: t.Mapping[str, t.Any] = dataclasses.field(repr=False)
 
@@ -167,6 +176,7 @@ class Repository:
             "at": self.at,
             "shared": self.shared,
             "retention_days": self.retention_days,
+            "hold": [{"backup": label, "reason": reason} for label, reason in self.holds],
             "bucket": str(self.more.get("bucket", "")),
             # On the host, to be mounted into containers.
             "mount": self.path if self.type == "posix" else "",
@@ -216,7 +226,7 @@ class Repository:
                 "bundle": "y",
                 "block": "y",
                 "retention-full-type": "time",
-                "retention-full": self.retention_days,
+                "retention-full": LONGEST_DAYS if self.holds else self.retention_days,
             }
         )
         return [f"repo{self.number}-{name}={value}" for name, value in options.items()]
@@ -285,9 +295,12 @@ def _read(place: int, given: t.Any) -> Repository | list[Problem]:
     """One entry of the list."""
     number = _whole(given.get("number")) if isinstance(given, t.Mapping) else None
     where = f"{NAME}, repository {number}" if number is not None else f"{NAME}, entry {place}"
-    top = _part(where, _TOP, given, _PARTS)
+    top = _part(where, _TOP, given, [*_PARTS, "hold"])
     if isinstance(top, list):
         return top
+    holds = _holds(where, given.get("hold"))
+    if isinstance(holds, list):
+        return holds
     kind, more = top["type"], t.cast("dict[str, t.Any]", {})
     others = sorted(name for name in _PARTS if name != kind and given.get(name) is not None)
     if others:
@@ -303,7 +316,21 @@ def _read(place: int, given: t.Any) -> Repository | list[Problem]:
         ]
     if top["shared"] and kind != "posix":
         return [_wrong(where, f"shared is for a path; its type is {kind}")]
-    return Repository(more=more, **top)
+    return Repository(holds=holds, more=more, **top)
+
+
+def _holds(where: str, given: t.Any) -> tuple[tuple[str, str], ...] | list[Problem]:
+    """The backups that are held, or the problems."""
+    if not isinstance(given or [], (list, tuple)):
+        return [_wrong(where, "hold is a list of backups, each with its reason")]
+    found, problems = list[tuple[str, str]](), list[Problem]()
+    for place, one in enumerate(given or [], 1):
+        part = _part(f"{where}, hold {place}", _HOLD, one)
+        if isinstance(part, list):
+            problems += part
+        else:
+            found.append((part["backup"], part["reason"]))
+    return problems or tuple(found)
 
 
 def read(value: t.Any) -> tuple[tuple[Repository, ...], list[Problem]]:

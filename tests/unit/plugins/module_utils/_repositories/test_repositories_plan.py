@@ -69,6 +69,12 @@ def test_good_ones_in_the_order_of_their_numbers() -> None:
         ([s3(path="/")], "path is"),
         ([s3(generation=0)], "generation is 0"),
         ([s3(retention_days="long")], "retention_days is 'long'"),
+        ([s3(hold="20260131-013000F")], "hold is a list of backups, each with its reason"),
+        ([s3(hold=["20260131-013000F"])], "hold 1: it is no mapping with backup, reason"),
+        ([s3(hold=[{"backup": "20260131-013000F"}])], "hold 1: reason is missing"),
+        ([s3(hold=[{"backup": "20260131-013000F", "reason": ""}])], "hold 1: reason is '', and has to be why"),
+        ([s3(hold=[{"backup": "2026-01-31", "reason": "audit"}])], "hold 1: backup is '2026-01-31', and has to be"),
+        ([s3(hold=[{"backup": "20260131-013000F", "reason": "audit", "until": "2027"}])], "hold 1: until is unknown"),
         ([s3(cipher_pass=None)], "cipher_pass is missing"),
         ([s3(cipher_pass="secret-of-cipher\nrepo1-type=posix")], "cipher_pass has to be one plain line"),
         ([s3(chipher_pass="x")], "did you mean cipher_pass?"),
@@ -245,3 +251,15 @@ def test_zones_are_not_converted(calendar: str, zone: str, expected: list[str]) 
 @pytest.mark.parametrize("peaks", ["mon", [{"from": "08:00"}], {"days": ["mon"]}])
 def test_peaks_that_are_none(peaks: t.Any) -> None:
     assert [one.code for one in policy.judge_policy({}, peaks)] == ["invalid-policy"]
+
+
+def test_while_one_is_held_nothing_expires_in_its_repository() -> None:
+    held = [{"backup": "20260131-013000F_20260201-013000D", "reason": "audit 2026"}]
+    assert lines(s3(1, retention_days=30))["repo1-retention-full"] == "30"
+    assert lines(s3(1, retention_days=30, hold=held))["repo1-retention-full"] == "9999"
+    assert lines(s3(1, retention_days=30, hold=[]))["repo1-retention-full"] == "30"
+    found, problems = plan.judge([s3(1, hold=held), sftp(2)])
+    assert problems == []
+    assert [one.public()["hold"] for one in found] == [held, []]
+    # What is promised stays what was promised.
+    assert found[0].public()["retention_days"] == plan.RETENTION_DAYS
