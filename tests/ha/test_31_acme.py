@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from cryptography import x509
 from labtools import Failed, Host, Lab, run, wait_until
 from operating import begin, end, recap, refusals, unchanged
 from test_28_members import etcdctl
@@ -65,8 +66,8 @@ def site(lab: Lab, *arguments: str, fails: bool = False) -> str:
     return output
 
 
-def shown(lab: Lab, host: Host) -> str:
-    """Fingerprint of what an edge serves, whoever has signed it."""
+def served(lab: Lab, host: Host) -> bytes:
+    """What an edge serves, whoever has signed it."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -74,7 +75,11 @@ def shown(lab: Lab, host: Host) -> str:
         socket.create_connection((host.address, 443), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname=lab.domain) as secure,
     ):
-        return hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
+        return secure.getpeercert(binary_form=True) or b""
+
+
+def shown(lab: Lab, host: Host) -> str:
+    return hashlib.sha256(served(lab, host)).hexdigest()
 
 
 def roots(lab: Lab) -> str:
@@ -147,8 +152,9 @@ def beside(lab: Lab) -> Host:
 
 
 def due(lab: Lab) -> None:
-    newest = max(one["at"] for one in attempts(lab))
-    time.sleep(max(0.0, newest + DUE_SECONDS + 5 - time.time()))
+    """Until whatever is served is due: the life of a certificate begins when it was made, not when it was asked for."""
+    newest = max(x509.load_der_x509_certificate(served(lab, host)).not_valid_before_utc for host in lab.of("edge"))
+    time.sleep(max(0.0, newest.timestamp() + DUE_SECONDS + 5 - time.time()))
 
 
 def taken(lab: Lab, host: Host, former: set[str]) -> None:
