@@ -55,6 +55,9 @@ class Lego:
                 words += ["--dns.resolvers", resolver]
         else:
             words += ["--http", "--http.port", self.listen]
+        if self.eab_kid:
+            # Without this word lego does not talk to such a server at all. It registers nobody: the account is there.
+            words.append("--eab")
         return [*words, "run"]
 
     def obtain(self, directory: str, domains: t.Sequence[str]) -> tuple[str, str]:
