@@ -11,7 +11,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import Refuse, Refused
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki import crypto, succession
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki.authority import Store
-from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import bad_input
+from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
+    bad_input,
+    normalise_domains,
+    why_not_names,
+)
 from ansible_collections.dedicated.odoo.plugins.module_utils._pki.succession import Follower, Step, Succession
 from ansible_collections.dedicated.odoo.plugins.modules.ca_rotate import ARGUMENTS
 
@@ -67,7 +71,14 @@ class ActionModule(ActionBase):
         found = answer.pop("found")
         trusts = [set(crypto.pem_fingerprints(one["ca"])) for one in found]
         signers = {self._signer(one["cert"], known) for one in found if one["cert"]}
-        return {**answer, "trusts": sorted(set.intersection(*trusts)), "signers": sorted(signers)}
+        leaves = [crypto.read_leaf(one["cert"], "") for one in found if one["cert"]]
+        sans = {san for leaf in leaves if leaf is not None for san in leaf.sans}
+        return {
+            **answer,
+            "trusts": sorted(set.intersection(*trusts)),
+            "signers": sorted(signers),
+            "sans": sorted(sans),
+        }
 
     @staticmethod
     def _signer(cert: str, known: t.Sequence[str]) -> str:
@@ -104,14 +115,18 @@ class ActionModule(ActionBase):
                 )
             )
         action = "" if step is None else step.action
+        domains = self._settled(normalise_domains(self._args["ca_domains"]))
+        if action == succession.PREPARE:
+            # Before there is one that could not sign for a service.
+            shown = {str(san) for answer in self._args["hosts"].values() for san in answer.get("sans") or ()}
+            self._settled(why_not_names(shown, domains, self._store.directory))
         if action and not self._task.check_mode:
-            self._take(action, passphrase)
+            self._take(action, passphrase, domains)
         authorities = self._authorities()
         return {"changed": bool(action), "step": action, "phase": self._store.phase(), "authorities": authorities}
 
-    def _take(self, action: str, passphrase: str) -> None:
+    def _take(self, action: str, passphrase: str, domains: t.Sequence[str]) -> None:
         if action == succession.PREPARE:
-            domains = [str(one) for one in self._args["ca_domains"]]
             self._settled(self._store.prepare(str(self._args["ca_name"]), passphrase, domains))
         elif action == succession.PROMOTE:
             self._store.promote()

@@ -28,11 +28,14 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     bad_input,
     iso,
     normalise,
+    normalise_domains,
     normalise_pin,
     plan,
     plan_staging,
+    sans_of,
     why_not_authority,
     why_not_create,
+    why_not_names,
     why_not_policy,
     why_not_since,
 )
@@ -114,6 +117,9 @@ class ActionModule(ActionBase):
         self._read_arguments()
         authority = _settled(self._store.read())
         created = False
+        if authority is None:
+            # Before there is one that could not be used.
+            _settled(why_not_names(sans_of(self._wanted), self._domains, self._store.directory))
         if self._args["stage"] and authority is None:
             raise Refused(bad_input(f"There is no CA in {self._store.directory}", "Run site.yml, then this again."))
         if self._args["survey"] or authority is None:
@@ -125,8 +131,7 @@ class ActionModule(ActionBase):
             _settled(why_not_create(snapshot, self._store.directory, self._limit()))
             if self._task.check_mode:
                 return self._result(snapshot, self._decide(snapshot), created=True)
-            domains = [str(one) for one in self._args["ca_domains"]]
-            authority, created = _settled(self._store.create(self._args["ca_name"], self._passphrase, domains))
+            authority, created = _settled(self._store.create(self._args["ca_name"], self._passphrase, self._domains))
         # Before the host is asked, so that a wrong passphrase shows today and not on the day of the renewal.
         _settled(why_not_authority(self._snapshot(authority, Host()), self._store.directory))
         _settled(self._store.open(self._passphrase))
@@ -235,6 +240,7 @@ class ActionModule(ActionBase):
         self._policy = Policy(int(self._args["valid_days"]), float(self._args["renew_before_fraction"]))
         _settled(why_not_policy(self._policy))
         self._wanted = _settled(normalise(self._args["certificates"]))
+        self._domains = _settled(normalise_domains(self._args["ca_domains"]))
         self._now = int(time.time())
         self._since = int(self._args["since"])
         if self._args["stage"]:

@@ -101,6 +101,11 @@ signers:
   returned: without O(hosts)
   type: list
   elements: str
+sans:
+  description: Names in them.
+  returned: without O(hosts)
+  type: list
+  elements: str
 step:
   description: The step that was taken, V(prepare), V(promote) or V(settle). Empty when there is none left.
   returned: with O(hosts)

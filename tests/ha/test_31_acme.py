@@ -218,7 +218,7 @@ def clean(lab: Lab) -> collections.abc.Iterator[None]:
         assert left == "", f"{host.name}: {left}"
         assert "8402" not in host.out("nft --stateless list table inet dedicated")
     assert {shown(lab, host) for host in lab.of("edge")} == internal
-    assert unchanged(lab, recap(site(lab)))
+    assert unchanged(lab, recap(site(lab, "--tags", "edge")))
 
 
 def test_what_is_missing_is_told_before_anything_is_touched(lab: Lab) -> None:

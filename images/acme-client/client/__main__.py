@@ -35,7 +35,7 @@ def main() -> int:
     service = Service(
         settings, given["name"], given["prefix"], (pki / "cert.pem").read_text("ascii"), Path("/var/lib/acme"),
         Path("/etc/traefik/dynamic/acme.yml"), store, Seal(pki), lego, time.time, print,
-        given.get("edges"),
+        given["edges"],
     )  # fmt: skip
     try:
         last = service.run()

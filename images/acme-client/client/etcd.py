@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
+import threading
 import typing as t
 import urllib.error
 import urllib.request
 
 SECONDS = 5.0
+OWN_TROUBLE = 500
+TOKEN = re.compile(r"invalid auth token|auth: revision")
 
 
 class EtcdError(Exception):
@@ -44,27 +48,41 @@ class Etcd:
         )
         self._login = {"name": user, "password": password} if user else None
         self._token = ""
+        # The lease is kept alive beside what is asked.
+        self._one = threading.Lock()
 
     def _call(self, path: str, data: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        if self._login and not self._token:
-            self._token = "-"  # noqa: S105
-            self._token = str(self._send("/v3/auth/authenticate", self._login).get("token", "-"))
-        return self._send(path, data)
+        with self._one:
+            try:
+                return self._known(path, data)
+            except EtcdError as exc:
+                # A token has its end (auth-token-ttl), which an order may outlive, and ends when users are changed.
+                if not self._login or not TOKEN.search(str(exc)):
+                    raise
+                self._token = ""
+                return self._known(path, data)
 
-    def _send(self, path: str, data: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    def _known(self, path: str, data: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        if self._login and not self._token:
+            self._token = str(self._send("/v3/auth/authenticate", self._login, "").get("token", ""))
+        return self._send(path, data, self._token)
+
+    def _send(self, path: str, data: t.Mapping[str, t.Any], token: str) -> dict[str, t.Any]:
         headers = {"Content-Type": "application/json"}
-        if self._token not in ("", "-"):
-            headers["Authorization"] = self._token
+        if token:
+            headers["Authorization"] = token
         problems = []
         for endpoint in list(self._endpoints):
             asked = urllib.request.Request(endpoint + path, json.dumps(data).encode(), headers)  # noqa: S310
             try:
                 with self._opener.open(asked, timeout=SECONDS) as answer:
                     return dict(json.loads(answer.read()))
-            except urllib.error.HTTPError as exc:
-                raise EtcdError(f"{endpoint}: {exc.read()[:200]!r}") from exc
             except (OSError, ValueError) as exc:
-                problems.append(f"{endpoint}: {exc}")
+                told = exc.read()[:200] if isinstance(exc, urllib.error.HTTPError) else exc
+                problems.append(f"{endpoint}: {told!r}")
+                # A member that is starting, joining or alone refuses what another one grants.
+                if isinstance(exc, urllib.error.HTTPError) and exc.code < OWN_TROUBLE:
+                    raise EtcdError(problems[-1]) from exc
                 # Asked last from now on.
                 self._endpoints.append(self._endpoints.pop(self._endpoints.index(endpoint)))
         raise EtcdError("; ".join(problems))

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import typing as t
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from . import account
 
@@ -75,7 +76,7 @@ class Lego:
                 (account.folder(path, directory, self.email) / "account.json").unlink(missing_ok=True)
                 done = self._run(directory, domains, path, environment)
             if done.returncode:
-                raise OrderError(*told(done.stdout + done.stderr))
+                raise OrderError(*told(done.stdout + done.stderr, [*self.environment.values(), self.eab_hmac]))
             # A wildcard's file is named by "_".
             name = domains[0].replace("*", "_")
             return (made / f"{name}.crt").read_text("ascii"), (made / f"{name}.key").read_text("ascii")
@@ -99,8 +100,14 @@ class Lego:
         )  # fmt: skip
 
 
-def told(output: str) -> tuple[str, float]:
-    """The last words, and how long to wait: lego 4.9 passes no Retry-After on, only the kind of refusal."""
+def told(output: str, secrets: t.Iterable[str] = ()) -> tuple[str, float]:
+    """The last words, and how long to wait: lego 4.9 passes no Retry-After on, only the kind of refusal.
+
+    Some providers' credentials are part of addresses, which error messages show.
+    """
+    for secret in sorted((one for one in secrets if one), key=len, reverse=True):
+        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+            output = output.replace(form, "***")
     lines = [line for line in output.splitlines() if line.strip()]
     limited = re.search(r"urn:ietf:params:acme:error:rateLimited", output)
     return (" | ".join(lines[-3:])[:600] or "lego said nothing"), 24 * 3600.0 if limited else 0.0

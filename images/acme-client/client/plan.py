@@ -4,10 +4,14 @@
 
 The law:
 
-1. What serves goes on serving: no act but Install touches it, and Install never takes a certificate that is not of the
-   settings, is not valid now, or ends before one of the settings that is installed.
+1. What serves goes on serving: no act but Install and Give touches it. Install never takes a certificate that is not of
+   the settings, is not valid now, or ends before one of the settings that is installed. Give gives Traefik back what is
+   kept here and it has lost.
 2. What was issued is not ordered again: a certificate that one edge has and the store has not is published, whichever
-   edge orders next.
+   edge orders next; and sealed anew for an edge that cannot read it. What is pending is dropped only when it is of
+   other settings, over, or overtaken by one that we have or read; while it is not valid yet, it is waited for. Who
+   cannot read what is published waits ``PATIENCE`` for another edge to seal it anew, and then goes on as if it were
+   not there.
 3. One orders at a time: only the holder of the lease does. An edge that finds no holder, and something to do, first
    becomes it. Nobody leads in order to wait.
 4. Nothing is ordered before it is due: when a third of the life is left (``renew_left``), and up to ``jitter`` of the
@@ -18,8 +22,9 @@ The law:
    failure: orders are bounded although nobody lives to count them.
 7. After the nth failure in a row it is waited 1 h, 2 h, 4 h, … up to a day (rehearsals: a quarter of an hour up to
    6 h), and for as long as the server asked. Production is asked at most ``weekly`` times in seven days, whatever the
-   settings are: new settings free from waiting, not from this.
-8. Without the store nothing is ordered and nothing is changed.
+   settings are: new settings free from waiting, not from this. A certificate that is no better than what there is was
+   a failed order. An attempt from the future is of a clock that was wrong, and counts for nothing.
+8. Without the store nothing is ordered, and nothing but Give is done.
 """
 
 from __future__ import annotations
@@ -32,6 +37,10 @@ import typing as t
 HOUR = 3600.0
 DAY = 24 * HOUR
 WEEK = 7 * DAY
+# For another edge to look once or twice: each does every quarter of an hour.
+PATIENCE = HOUR
+# Clocks of a site that are further apart are wrong.
+APART = 300.0
 REHEARSAL = "rehearsal"
 ORDER = "order"
 OPEN = "open"
@@ -104,12 +113,15 @@ class Store:
 
 @dataclasses.dataclass(frozen=True)
 class Here:
-    """``pending``: issued here, and not known to be published. ``reads``: what is published was sealed for us too."""
+    """``installed``: what Traefik has; ``kept``: what it should have. ``pending``: issued here, and not known to be
+    published. ``reads``: what is published was sealed for us too; else ``unread_since`` is when we first saw that."""
 
     name: str
     installed: Certificate | None = None
     pending: Certificate | None = None
     reads: bool = True
+    unread_since: float = 0.0
+    kept: Certificate | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +142,13 @@ class Wait:
 @dataclasses.dataclass(frozen=True)
 class Install:
     """Take what is published, and let Traefik serve it."""
+
+    serial: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Give:
+    """Let Traefik serve again what is kept here."""
 
     serial: str
 
@@ -161,7 +180,7 @@ class Ask:
     directory: str
 
 
-type Action = Nothing | Wait | Install | Lead | Publish | Drop | Ask
+type Action = Nothing | Wait | Install | Give | Lead | Publish | Drop | Ask
 
 
 def due_at(settings: Settings, certificate: Certificate, name: str) -> float:
@@ -175,6 +194,12 @@ def _newer(one: Certificate, other: Certificate | None, mark: str, now: float) -
     if not one.serves(mark, now):
         return False
     return other is None or not other.serves(mark, now) or one.not_after > other.not_after
+
+
+def useful(settings: Settings, made: Certificate, others: t.Iterable[Certificate | None], now: float) -> bool:
+    """Whether an order was worth it: what it brought outlives whatever else would serve."""
+    there = [one.not_after for one in others if one is not None and one.serves(settings.mark, now)]
+    return made.mark == settings.mark and made.not_after > max(there, default=now)
 
 
 def _failures(attempts: t.Sequence[Attempt], kind: str, mark: str) -> list[Attempt]:
@@ -194,14 +219,13 @@ def _waits_until(row: t.Sequence[Attempt], kind: str) -> float:
         return 0.0
     first, longest = WAITS[kind]
     wait: float = min(first * 2.0 ** min(len(row) - 1, 16), longest)
-    return max(row[0].at + wait, row[0].hold_until)
+    return max(row[0].at + wait, min(row[0].hold_until, row[0].at + longest))
 
 
 def asked(settings: Settings, attempts: t.Sequence[Attempt], now: float) -> Ask | Wait:
     """What is asked next, or how long nothing is."""
     mark = settings.mark
-    # A clock that went wrong must not hold us up for longer than the wait itself.
-    past = sorted((dataclasses.replace(one, at=min(one.at, now)) for one in attempts), key=lambda one: one.at)
+    past = sorted((one for one in attempts if one.at <= now + APART), key=lambda one: one.at)
     own = [one for one in past if one.mark == mark]
     rehearse = bool(settings.staging) and not (own and own[-1].result == DONE)
     kind = REHEARSAL if rehearse else ORDER
@@ -221,27 +245,57 @@ def _as_holder(here: Here, store: Store, action: Action) -> Action:
     return Wait("other-leads") if store.holder else Lead()
 
 
+def _within_reach(here: Here, store: Store, now: float) -> Certificate | None:
+    """What is published, unless nobody seems to be there who could make it readable for us."""
+    if here.reads or store.published in (here.installed, here.pending):
+        return store.published
+    alone = len(store.edges) <= 1
+    return None if alone or now - here.unread_since >= PATIENCE else store.published
+
+
+def _from_store(
+    settings: Settings, here: Here, store: Store, published: Certificate | None, now: float
+) -> Action | None:
+    """What is published takes the place of what serves."""
+    if published is None or not _newer(published, here.installed, settings.mark, now):
+        return None
+    if here.reads:
+        return Install(published.serial)
+    # Issued here, and the certificate that it was sealed for has been renewed since.
+    own = here.pending == published
+    return _as_holder(here, store, Publish(published.serial)) if own else Wait("sealed-for-others")
+
+
+def _to_store(
+    settings: Settings, here: Here, store: Store, published: Certificate | None, now: float
+) -> Action | None:
+    """What others have not got is published."""
+    mark, best, pending = settings.mark, here.installed, here.pending
+    if pending is not None:
+        if pending.mark == mark and pending.not_before > now:
+            return Wait("not-yet-valid", pending.not_before)
+        if not _newer(pending, published, mark, now):
+            return Drop(pending.serial)
+        return _as_holder(here, store, Publish(pending.serial))
+    if best is None or not best.serves(mark, now):
+        return None
+    # The store came back from an older backup, or is new; or an edge is there that cannot read it yet.
+    lacks = best == published and not store.edges <= store.readers
+    return _as_holder(here, store, Publish(best.serial)) if lacks or _newer(best, published, mark, now) else None
+
+
 def decide(settings: Settings, here: Here, store: Store | None, now: float) -> Action:
+    mark, best = settings.mark, here.installed
+    if best is None and here.kept is not None and here.kept.serves(mark, now):
+        return Give(here.kept.serial)
     if store is None:
         return Wait("no-store")
-    mark = settings.mark
-    if store.published is not None and _newer(store.published, here.installed, mark, now):
-        if here.reads:
-            return Install(store.published.serial)
-        # Another edge has it and seals it anew when it looks next. Alone, nobody ever would.
-        if len(store.edges) > 1 and here.pending is None:
-            return Wait("sealed-for-others")
-    best = here.installed
-    if here.pending is not None:
-        if not _newer(here.pending, store.published, mark, now):
-            return Drop(here.pending.serial)
-        return _as_holder(here, store, Publish(here.pending.serial))
-    # The store came back from an older backup, or is new.
-    if best is not None and _newer(best, store.published, mark, now):
-        return _as_holder(here, store, Publish(best.serial))
+    published = _within_reach(here, store, now)
+    for step in (_from_store, _to_store):
+        action = step(settings, here, store, published, now)
+        if action is not None:
+            return action
     if best is not None and best.serves(mark, now) and now < (due := due_at(settings, best, here.name)):
-        if best == store.published and not store.edges <= store.readers:
-            return _as_holder(here, store, Publish(best.serial))
         return Nothing(due)
     following = asked(settings, store.attempts, now)
     return _as_holder(here, store, following) if isinstance(following, Ask) or store.holder else following

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 # Of the certificates that the internal CA gives to edges for this and to nobody else.
-EDGE = "DNS:dedicated-edge-acme"
+EDGE = "dedicated-edge-acme"
 
 
 class SealError(Exception):
@@ -33,16 +33,19 @@ class Seal:
     def __init__(self, folder: Path) -> None:
         self.ca, self.cert, self.key = (str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem"))
 
-    def is_edge(self, pem: str) -> bool:
+    def edge(self, pem: str) -> str:
+        """The name of the edge whose certificate it is, or nothing."""
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
             file.write(pem)
             file.flush()
             try:
                 _openssl(["verify", "-CAfile", self.ca, file.name])
-                names = _openssl(["x509", "-noout", "-ext", "subjectAltName", "-in", file.name]).decode()
+                told = _openssl(["x509", "-noout", "-ext", "subjectAltName", "-in", file.name]).decode()
             except SealError:
-                return False
-        return EDGE in names.replace(",", " ").split()
+                return ""
+        names = {one.removeprefix("DNS:") for one in told.replace(",", " ").split() if one.startswith("DNS:")}
+        others = names - {EDGE}
+        return others.pop() if len(names) == 2 and len(others) == 1 else ""
 
     def close(self, text: str, readers: t.Sequence[str]) -> str:
         signed = _openssl(
@@ -57,7 +60,8 @@ class Seal:
             sealed = _openssl(["cms", "-encrypt", "-binary", "-aes-256-gcm", "-outform", "DER", *files], signed)
         return base64.b64encode(sealed).decode("ascii")
 
-    def open(self, sealed: str) -> str:
+    def open(self, sealed: str, signers: t.Collection[str]) -> str:
+        """What was sealed by one of these edges."""
         signed = _openssl(
             ["cms", "-decrypt", "-binary", "-inform", "DER", "-recip", self.cert, "-inkey", self.key],
             base64.b64decode(sealed),
@@ -69,6 +73,6 @@ class Seal:
                  "-signer", str(signer)],
                 signed,
             )  # fmt: skip
-            if not self.is_edge(signer.read_text(encoding="ascii")):
-                raise SealError("not sealed by an edge")
+            if self.edge(signer.read_text(encoding="ascii")) not in signers:
+                raise SealError("not sealed by an edge of this site")
         return text.decode()

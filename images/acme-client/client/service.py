@@ -19,6 +19,7 @@ from .etcd import Entry, EtcdError, Lost
 from .lego import OrderError
 from .seal import SealError, fingerprint
 
+T = t.TypeVar("T")
 LEASE_SECONDS = 60
 KEPT_ATTEMPTS = 50
 # More looks than these in a row are an error of ours.
@@ -35,9 +36,9 @@ class Keeper(t.Protocol):
 
 
 class Sealer(t.Protocol):
-    def is_edge(self, pem: str) -> bool: ...
+    def edge(self, pem: str) -> str: ...
     def close(self, text: str, readers: t.Sequence[str]) -> str: ...
-    def open(self, sealed: str) -> str: ...
+    def open(self, sealed: str, signers: t.Collection[str]) -> str: ...
 
 
 class Orders(t.Protocol):
@@ -70,14 +71,21 @@ def read_certificate(chain: str, mark: str) -> plan.Certificate:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Whole or not at all, also when the host dies."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Whole or not at all, also when the host dies; what such a death leaves is in the way of nobody."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.unlink(missing_ok=True)
+    handle = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
         os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    Path(name).replace(path)
+    staged.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def served_text(bundle: Bundle) -> str:
@@ -96,17 +104,21 @@ class Service:
     def __init__(
         self, settings: plan.Settings, name: str, prefix: str, pem: str, state: Path, served: Path,
         store: Keeper, seal: Sealer, orders: Orders, clock: t.Callable[[], float], say: t.Callable[[str], None],
-        members: t.Collection[str] | None = None,
+        members: t.Mapping[str, str],
     ) -> None:  # fmt: skip
         self.settings, self.name, self.prefix, self.pem = settings, name, prefix, pem
         self.state, self.served = state, served
         self.store, self.seal, self.orders, self.clock, self.say = store, seal, orders, clock, say
-        # Edges by their names; others get no copy of the key, though their certificate is still good.
+        # Every edge, with the name in its certificate. Who is none of them gets no copy of the key, and is believed
+        # nothing, though his certificate is still good.
         self.members = members
         self._leads: tuple[str, int] | None = None
         self._edges: dict[str, str] = {}
         self._found: dict[str, Entry] = {}
         self._reads = False
+        self._unread_since = 0.0
+        # What could not be opened is as if it were not there.
+        self._rubbish: set[str] = set()
 
     def run(self) -> plan.Action:
         """The last action: Nothing, or Wait."""
@@ -123,7 +135,7 @@ class Service:
                     if self._leads:
                         threading.Thread(target=self._keep, args=(self._leads[0], ended), daemon=True).start()
                 else:
-                    self.carry_out(action)
+                    self.carry_out(action, store or plan.Store())
             return plan.Wait("too-many-looks")
         finally:
             ended.set()
@@ -142,10 +154,15 @@ class Service:
                 self.say(f"lease: {exc}")
 
     def here(self) -> plan.Here:
-        installed, pending = (_read(self.state / name) for name in ("installed.json", "pending.json"))
-        # What is noted, and is not what Traefik was given, is installed again: its file is new, or we died in between.
-        there = installed.certificate if installed is not None and self._given(installed) else None
-        return plan.Here(self.name, there, pending.certificate if pending is not None else None, self._reads)
+        kept, pending = (_read(self.state / name) for name in ("installed.json", "pending.json"))
+        return plan.Here(
+            self.name,
+            installed=kept.certificate if kept is not None and self._given(kept) else None,
+            pending=pending.certificate if pending is not None else None,
+            reads=self._reads,
+            unread_since=self._unread_since,
+            kept=kept.certificate if kept is not None else None,
+        )
 
     def _given(self, bundle: Bundle) -> bool:
         try:
@@ -162,36 +179,66 @@ class Service:
         except EtcdError as exc:
             self.say(f"etcd: {exc}")
             return None
-        named = {
-            key: entry.value
-            for key, entry in self._found.items()
-            if key.startswith("edges/") and (self.members is None or key.removeprefix("edges/") in self.members)
+        named = {name: self._found[f"edges/{name}"].value for name in self.members if f"edges/{name}" in self._found}
+        # What is not the certificate of just this edge gets no copy of the key.
+        self._edges = {
+            fingerprint(pem): pem for name, pem in named.items() if self.seal.edge(pem) == self.members[name]
         }
-        # What is no edge's certificate gets no copy of the key.
-        self._edges = {fingerprint(pem): pem for pem in named.values() if self.seal.is_edge(pem)}
-        attempts = json.loads(self._found["attempts"].value) if "attempts" in self._found else []
-        published, readers = None, frozenset[str]()
-        if "published" in self._found:
-            data = json.loads(self._found["published"].value)
-            published, readers = plan.Certificate(**data["certificate"]), frozenset(data["readers"])
+        attempts = self._list("attempts", lambda data: tuple(plan.Attempt(**one) for one in data)) or ()
+        published, readers = self._list(
+            "published", lambda data: (plan.Certificate(**data["certificate"]), frozenset[str](data["readers"]))
+        ) or (None, frozenset[str]())
         self._reads = fingerprint(self.pem) in readers
+        self._note_unread(published)
         holder = self._found["holder"].value if "holder" in self._found else ""
         # A lease of an earlier run of ours, which died: it runs out by itself, and until then is somebody else's.
         if holder == self.name and (self._leads is None or self._leads[1] != self._found["holder"].revision):
             holder = f"{self.name} (before)"
-        return plan.Store(
-            published, holder, tuple(plan.Attempt(**one) for one in attempts), readers, frozenset(self._edges)
-        )
+        return plan.Store(published, holder, attempts, readers, frozenset(self._edges))
 
-    def carry_out(self, action: plan.Action) -> None:
+    def _list(self, key: str, read: t.Callable[[t.Any], T]) -> T | None:
+        """A value of the store; what is no such value counts as missing, so that nobody waits for it for ever."""
+        entry = self._found.get(key)
+        if entry is None or entry.value in self._rubbish:
+            return None
+        try:
+            return read(json.loads(entry.value))
+        except (ValueError, KeyError, TypeError) as exc:
+            self.say(f"etcd: {key} is not understood, and taken for missing: {exc!r}")
+            return None
+
+    def _note_unread(self, published: plan.Certificate | None) -> None:
+        """Since when what is published is sealed for others, over the runs."""
+        path, what = self.state / "unread.json", [published.serial if published else "", fingerprint(self.pem)]
+        if published is None or self._reads:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            since, noted = json.loads(path.read_text())
+        except (OSError, ValueError):
+            since, noted = 0.0, []
+        if noted != what or since > self.clock():
+            since = self.clock()
+            write(path, json.dumps([since, what]), 0o600)
+        self._unread_since = since
+
+    def carry_out(self, action: plan.Action, store: plan.Store) -> None:
         if isinstance(action, plan.Install):
-            self.install()
+            try:
+                self.install()
+            except SealError as exc:
+                self.say(f"what is published cannot be taken: {exc}")
+                self._rubbish.add(self._found["published"].value)
+        elif isinstance(action, plan.Give):
+            kept = _read(self.state / "installed.json")
+            if kept is not None:
+                write(self.served, served_text(kept), 0o440)
         elif isinstance(action, plan.Publish):
             self.publish(action.serial)
         elif isinstance(action, plan.Drop):
             (self.state / "pending.json").unlink(missing_ok=True)
         elif isinstance(action, plan.Ask):
-            self.ask(action)
+            self.ask(action, store)
 
     def _put(self, key: str, value: t.Any) -> None:
         if self._leads is None:
@@ -200,13 +247,17 @@ class Service:
 
     def install(self) -> None:
         data = json.loads(self._found["published"].value)
-        bundle = Bundle.of(self.seal.open(data["sealed"]))
+        try:
+            bundle = Bundle.of(self.seal.open(data["sealed"], set(self.members.values())))
+        except (ValueError, KeyError, TypeError) as exc:
+            raise SealError(f"no certificate and key: {type(exc).__name__}") from exc
         if bundle.certificate != read_certificate(bundle.chain, bundle.certificate.mark) or (
             dataclasses.asdict(bundle.certificate) != data["certificate"]
         ):
             raise SealError("what is published is not what was sealed")
-        write(self.served, served_text(bundle), 0o440)
+        # Kept first: what Traefik has not got yet is given to it by the next look.
         write(self.state / "installed.json", bundle.as_text(), 0o600)
+        write(self.served, served_text(bundle), 0o440)
 
     def publish(self, serial: str) -> None:
         bundles = [_read(self.state / name) for name in ("pending.json", "installed.json")]
@@ -216,14 +267,17 @@ class Service:
             "certificate": dataclasses.asdict(bundle.certificate), "readers": sorted(self._edges), "sealed": sealed,
         })  # fmt: skip
 
-    def ask(self, action: plan.Ask) -> None:
-        former = json.loads(self._found["attempts"].value) if "attempts" in self._found else []
+    def ask(self, action: plan.Ask, store: plan.Store) -> None:
+        former = [dataclasses.asdict(one) for one in store.attempts]
         attempt = plan.Attempt(self.clock(), action.kind, self.settings.mark)
         self._put("attempts", [*former, dataclasses.asdict(attempt)][-KEPT_ATTEMPTS:])
         try:
             chain, key = self.orders.obtain(action.directory, self.settings.domains)
             if action.kind == plan.ORDER:
                 made = read_certificate(chain, self.settings.mark)
+                here = self.here()
+                if not plan.useful(self.settings, made, (here.installed, here.pending, store.published), self.clock()):
+                    raise OrderError("it ends no later than what there is")
                 write(self.state / "pending.json", Bundle(made, chain, key).as_text(), 0o600)
             attempt = dataclasses.replace(attempt, result=plan.DONE)
         except OrderError as exc:

@@ -345,18 +345,31 @@ def permitted(domains: t.Sequence[str], san: str) -> bool:
     return kind != "dns" or not domains or any(name == one or name.endswith(f".{one}") for one in domains)
 
 
-def why_not_names(snapshot: Snapshot, where: str) -> Refuse | None:
+def normalise_domains(raw: t.Iterable[t.Any]) -> tuple[str, ...] | Refuse:
+    """Bring the names below which an authority may sign into their comparable form, or say which is none."""
+    found = {str(one).strip().lower().removeprefix("*.") for one in raw}
+    wrong = sorted(one for one in found if normalise_san(f"dns:{one}") is None)
+    if wrong:
+        return bad_input(f"'{wrong[0]}' is no name of DNS", "Correct pki_ca_domains (its default: edge_domains).")
+    return tuple(sorted(found))
+
+
+def why_not_names(sans: t.Iterable[str], domains: t.Sequence[str], where: str) -> Refuse | None:
     """Nobody would believe a certificate for a name that its authority may not sign."""
-    domains = () if snapshot.authority is None else snapshot.authority.domains
-    beyond = sorted({one for wanted in snapshot.wanted for one in wanted.sans if not permitted(domains, one)})
+    beyond = sorted({one for one in sans if not permitted(domains, one)})
     if not beyond:
         return None
     return Refuse(
         "name-not-permitted",
         f"The CA in {where} may sign below {', '.join(domains)}, and not for {', '.join(beyond)}",
         "no service would believe such a certificate, so nothing was touched",
-        "Correct the name, or set pki_ca_domains and let another authority take its place (playbook rotate_ca).",
+        "Correct the name. If it is right, go back to the former one, add this one to pki_ca_domains beside those that"
+        " are above, let another authority take its place (playbook rotate_ca), and then change the name.",
     )
+
+
+def sans_of(wanted: t.Iterable[Wanted]) -> set[str]:
+    return {san for one in wanted for san in one.sans}
 
 
 def why_issue(wanted: Wanted, found: Found, now: int, policy: Policy) -> str | None:
@@ -401,8 +414,11 @@ def why_repair(found: Found) -> str | None:
 
 def plan(snapshot: Snapshot, where: str) -> Plan | Refuse:
     """Decide for one host. Without an authority (check mode before the first run) everything is to be issued."""
+    domains = () if snapshot.authority is None else snapshot.authority.domains
     refusal = (
-        why_not_policy(snapshot.policy) or why_not_authority(snapshot, where) or why_not_names(snapshot, where)
+        why_not_policy(snapshot.policy)
+        or why_not_authority(snapshot, where)
+        or why_not_names(sans_of(snapshot.wanted), domains, where)
     )
     if refusal is not None:
         return refusal

@@ -144,3 +144,12 @@ def test_what_a_killed_run_has_begun_has_its_turn(tmp_path: Path) -> None:
     found = run(tmp_path, {host: dict.fromkeys(EVERYTHING, 80) for host in THREE}, {"erp3": ["postgres"]})
     assert (found["erp3"]["due"], found["erp3"]["names"]) == ([], ["postgres"])
     assert [(one["name"], one["host"]) for one in found["erp1"]["turns"]] == [("postgres", ["erp3"])]
+
+
+def test_every_certificate_has_its_layer() -> None:
+    """One that is in none would be made anew, and never brought in."""
+    known = yaml.safe_load((ROOT / "playbooks" / "vars" / "certificates.yml").read_text(encoding="utf-8"))
+    layers = recover_play()["vars"]["__recover_layers"]
+    assert sorted(name for names in layers.values() for name in names) == sorted(
+        one["name"] for one in known["__certificates_all"]
+    )

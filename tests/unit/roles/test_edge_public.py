@@ -36,6 +36,11 @@ def wanted(**settings: t.Any) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", render("edge", "{{ __edge_dynamic_wanted }}", **settings))
 
 
+def seed(**settings: t.Any) -> list[dict[str, t.Any]]:
+    variables = {"__edge_acme_serves": {"rc": 1}, **settings}
+    return t.cast("list[dict[str, t.Any]]", render("edge", "{{ __edge_acme_seed }}", **variables))
+
+
 def named(role_file: dict[str, t.Any]) -> list[str]:
     return [one["certFile"] for one in role_file["tls"].get("certificates", [])]
 
@@ -55,16 +60,21 @@ def test_exactly_one_file_names_a_certificate(challenge: str) -> None:
     """Of two with the same name Traefik would serve now this one and now that."""
     settings = {**ACME, "edge_acme_challenge": challenge}
     assert named(wanted(**settings)) == []
-    (only,) = render("edge", "{{ __edge_acme_seed }}", **settings)
+    (only,) = seed(**settings)
     assert only["path"].startswith("conf/dynamic/")
-    assert only["once"] is True, "from then on it is the client's"
+    assert only["once"] is False
     assert named(json.loads(only["content"])) == ["/etc/dedicated/pki/edge/cert.pem"]
+    # A customer's own certificate serves until there is a public one.
+    (own,) = seed(**settings, edge_certificate="CHAIN")
+    assert named(json.loads(own["content"])) == ["/etc/traefik/own/cert.pem"]
+    (issued,) = seed(**settings, __edge_acme_serves={"rc": 0})
+    assert issued["once"] is True, "from then on it is the client's"
 
 
 def test_the_file_comes_before_the_one_that_no_longer_names_a_certificate() -> None:
     """stack_project lands by name; between the two there must be one."""
-    (seed,) = render("edge", "{{ __edge_acme_seed }}", **ACME)
-    assert seed["path"] < "conf/dynamic/odoo.yml"
+    (only,) = seed(**ACME)
+    assert only["path"] < "conf/dynamic/odoo.yml"
 
 
 def test_every_edge_passes_a_challenge_on_before_it_redirects() -> None:
@@ -135,7 +145,7 @@ def test_what_acme_needs_is_told_before_anything_is_touched() -> None:
     for name in ("edge_acme_image", "edge_acme_email", "etcd_acme_password"):
         (said,) = missing(**{**ACME, name: ""})
         assert name in said
-    assert "edge_certificate" in missing(**ACME, edge_certificate="CHAIN")[0]
+    assert missing(**ACME, edge_certificate="CHAIN") == [], "it serves until there is a public one"
     assert "edge_acme_dns_provider" in missing(**ACME, edge_acme_challenge="dns-01")[0]
     by_dns = {"edge_acme_challenge": "dns-01", "edge_acme_dns_provider": "rfc2136"}
     assert missing(**ACME, **by_dns) == []

@@ -70,6 +70,9 @@ class FakeEtcd:
     leases: set[str] = dataclasses.field(default_factory=set)
     revision: int = 1
     asked: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    token: str = "a-token"
+    # Answers before any other: of a member that is starting, or of a token's end.
+    first: list[tuple[int, dict[str, t.Any]]] = dataclasses.field(default_factory=list)
 
     def expire(self, lease: str) -> None:
         self.leases.discard(lease)
@@ -84,10 +87,12 @@ class FakeEtcd:
 
     def answer(self, path: str, asked: dict[str, t.Any], token: str) -> tuple[int, dict[str, t.Any]]:
         self.asked.append((path, token))
+        if self.first:
+            return self.first.pop(0)
         if path == "/v3/auth/authenticate":
             good = (asked["name"], asked["password"]) == (self.user, self.password)
-            return (200, {"token": "a-token"}) if good else (400, {"error": "authentication failed"})
-        if self.user and token != "a-token":
+            return (200, {"token": self.token}) if good else (400, {"error": "authentication failed"})
+        if self.user and token != self.token:
             return 401, {"error": "invalid auth token"}
         called = getattr(self, "do_" + path.removeprefix("/v3/").replace("/", "_"))
         return 200, {"header": {"revision": str(self.revision)}, **called(asked)}

@@ -86,3 +86,35 @@ def test_it_logs_in_once_and_a_wrong_password_is_told() -> None:
         with pytest.raises(EtcdError, match="authentication failed") as told:
             Etcd([url], None, "acme", "wrong-password").put("/acme/x", "3")
         assert "wrong-password" not in str(told.value)
+
+
+def test_a_token_that_has_ended_is_made_anew_and_the_lease_is_kept(etcd: FakeEtcd) -> None:
+    """An order may take longer than a token lives."""
+    etcd.user, etcd.password = "acme", "right"
+    with gateway(etcd) as url:
+        store = Etcd([url], None, "acme", "right")
+        taken = store.take("/acme/holder", "a", 60)
+        assert taken is not None
+        etcd.token = "another-token"
+        store.keep(taken[0])
+        store.put_as_holder("/acme/holder", taken[1], "/acme/attempts", "1")
+        etcd.first.append((400, {"error": "etcdserver: auth: revision in header is old"}))
+        store.put("/acme/x", "2")
+    assert etcd.data["/acme/x"]["value"] == "2"
+    assert [path for path, _token in etcd.asked].count("/v3/auth/authenticate") == 3
+
+
+def test_a_member_in_trouble_of_its_own_is_not_the_whole_store(etcd: FakeEtcd) -> None:
+    starting = FakeEtcd(first=[(503, {"error": "etcdserver: no leader"})] * 3)
+    with gateway(starting) as ill, gateway(etcd) as url:
+        store = Etcd([ill, url], None, "", "")
+        store.put("/acme/x", "1")
+        assert etcd.data["/acme/x"]["value"] == "1"
+        assert store._endpoints == [url, ill]
+
+
+def test_what_is_refused_is_not_asked_of_another_member(etcd: FakeEtcd) -> None:
+    full = FakeEtcd(first=[(429, {"error": "etcdserver: mvcc: database space exceeded"})])
+    with gateway(full) as first, gateway(etcd) as url, pytest.raises(EtcdError, match="space exceeded"):
+        Etcd([first, url], None, "", "").put("/acme/x", "1")
+    assert etcd.data == {}

@@ -259,3 +259,11 @@ def test_short_numbers_of_a_signature_are_filled_up() -> None:
 
 def test_the_lab_is_of_use() -> None:
     assert acme_lab.leaf("a")[0].startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_no_credential_is_said_in_whatever_form_it_stands_in_an_address() -> None:
+    output = "2026/01/01 Could not: Get https://dns.example/?login=me&token=a%2Bb%2Fc%3D&again=a+b/c=: refused"
+    said, wait = lego.told(output, ["a+b/c=", "", "me&token"])
+    assert "a%2Bb%2Fc%3D" not in said
+    assert "a+b/c=" not in said
+    assert (said.count("***"), wait) == (3, 0.0)

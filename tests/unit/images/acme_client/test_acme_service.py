@@ -15,6 +15,7 @@ import pytest
 from client import plan
 from client.etcd import Entry, EtcdError, Lost
 from client.lego import OrderError
+from client.seal import SealError
 from client.service import Service
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -92,17 +93,28 @@ class FakeSeal:
     """Readable, so that a test sees for whom it is."""
 
     name: str
+    pem: str
 
-    def is_edge(self, pem: str) -> bool:
-        return pem.startswith("-----BEGIN")
+    def edge(self, pem: str) -> str:
+        named = [name for name in "abx" for age in range(3) if pem == certificate(name, age)]
+        return f"{named[0]}.lab.internal" if named else ""
 
     def close(self, text: str, readers: t.Sequence[str]) -> str:
-        return json.dumps({"readers": list(readers), "text": text})
+        return json.dumps({"readers": list(readers), "text": text, "by": self.edge(self.pem)})
 
-    def open(self, sealed: str) -> str:
-        found = json.loads(sealed)
-        assert acme_lab.leaf(self.name, acme_lab.EDGE)[0] in found["readers"], f"not for {self.name}"
+    def open(self, sealed: str, signers: t.Collection[str]) -> str:
+        try:
+            found = json.loads(sealed)
+        except ValueError as exc:
+            raise SealError("openssl cms") from exc
+        if self.pem not in found["readers"] or found["by"] not in signers:
+            raise SealError(f"not for {self.name}, or not by an edge")
         return str(found["text"])
+
+
+def certificate(name: str, age: int) -> str:
+    """An edge's own, after so many renewals of it."""
+    return acme_lab.leaf(name, acme_lab.EDGE, days=80 + age)[0]
 
 
 @dataclasses.dataclass
@@ -146,6 +158,7 @@ class Site:
     said: list[str] = dataclasses.field(default_factory=list)
     members: tuple[str, ...] = ("a", "b")
     settings: plan.Settings = SET
+    ages: dict[str, int] = dataclasses.field(default_factory=lambda: {"a": 0, "b": 0})
 
     def __post_init__(self) -> None:
         self.orders = FakeOrders(lambda: self.now)
@@ -157,11 +170,24 @@ class Site:
         return self.folder / name / "acme.yml"
 
     def edge(self, name: str) -> Service:
-        pem = acme_lab.leaf(name, acme_lab.EDGE)[0]
+        pem = certificate(name, self.ages[name])
         return Service(
             self.settings, name, PREFIX, pem, self.folder / name / "state", self.served(name), self.store,
-            FakeSeal(name), self.orders, lambda: self.now, self.said.append, self.members,
+            FakeSeal(name, pem), self.orders, lambda: self.now, self.said.append,
+            {one: f"{one}.lab.internal" for one in self.members},
         )  # fmt: skip
+
+    def settled(self) -> None:
+        """Both serve the first one."""
+        for name in "abab":
+            last = self.look(name)
+        assert isinstance(last, plan.Nothing)
+        assert self.shown("a") == self.shown("b")
+
+    def renewed_edges(self) -> None:
+        """The internal authority has given both of them another certificate."""
+        for name in self.ages:
+            self.ages[name] += 1
 
     def look(self, name: str) -> plan.Action:
         return self.edge(name).run()
@@ -310,7 +336,17 @@ def test_who_is_no_member_any_more_gets_no_copy(site: Site) -> None:
     site.members = ("a",)
     site.look("a")
     sealed = json.loads(json.loads(site.store.data[PREFIX + "published"].value)["sealed"])
-    assert sealed["readers"] == [acme_lab.leaf("a", acme_lab.EDGE)[0]]
+    assert sealed["readers"] == [certificate("a", 0)]
+
+
+def test_a_certificate_under_another_edges_name_gets_no_copy(site: Site) -> None:
+    """Of an edge that was retired, say, whose certificate is still good."""
+    site.edge("b").look()
+    for stranger in (certificate("x", 0), certificate("a", 1), "rubbish"):
+        site.store.put(PREFIX + "edges/b", stranger)
+        service = site.edge("a")
+        service.look()
+        assert list(service._edges.values()) == [certificate("a", 0)]
 
 
 @pytest.mark.parametrize("made_anew", ["the internal one", None])
@@ -325,13 +361,118 @@ def test_what_traefik_lost_is_given_to_it_again(site: Site, made_anew: str | Non
     assert (site.shown("a"), len(site.orders.asked)) == (shown, 1)
 
 
-def test_what_was_tampered_with_in_the_store_is_not_served(site: Site) -> None:
-    site.edge("b").look()
+def test_given_up_and_taken_up_again_it_is_used_before_anything_is_ordered(site: Site) -> None:
+    site.settled()
+    shown = site.shown("a")
+    site.renewed_edges()
+    for name in "ab":
+        site.served(name).write_text("the internal one")
+    for name in "abab":
+        site.look(name)
+    assert site.shown("a") == site.shown("b") == shown
+    assert len(site.orders.asked) == 1
+
+
+def test_a_dead_peer_holds_nobody_up(site: Site) -> None:
+    """It renewed, and died before the other one looked; whose own certificate has been renewed since."""
+    site.settled()
+    former = site.shown("a")
+    site.now += 61 * plan.DAY
+    site.look("b")
+    site.ages["a"] += 1
+    assert site.look("a") == plan.Wait("sealed-for-others")
+    assert site.shown("a") == former
+    site.now += plan.PATIENCE
     site.look("a")
-    key = PREFIX + "published"
-    data = json.loads(site.store.data[key].value)
-    data["certificate"]["not_after"] += 1000
-    site.store.put(key, json.dumps(data))
-    with pytest.raises(Exception, match="not what was sealed"):
-        site.look("b")
-    assert site.served("b").read_text() == "the internal one"
+    assert site.shown("a") not in (former, site.shown("b"))
+    assert len(site.orders.asked) == 3
+    # Its host comes back.
+    site.look("b")
+    assert site.shown("b") == site.shown("a")
+
+
+def test_cut_off_after_it_was_published_and_both_edges_renewed(site: Site) -> None:
+    site.settled()
+    site.now += 61 * plan.DAY
+    service = site.edge("a")
+    service.install = lambda: (_ for _ in ()).throw(Died())  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        service.run()
+    site.renewed_edges()
+    for name in "abab":
+        site.look(name)
+    assert site.shown("a") == site.shown("b")
+    assert len(site.orders.asked) == 2
+
+
+def test_an_edge_made_anew_while_orders_fail_gets_the_present_one(site: Site) -> None:
+    site.settled()
+    shown = site.shown("a")
+    site.now += 62 * plan.DAY
+    site.orders.trouble = OrderError("refused", 0)
+    for path in (site.folder / "b" / "state").iterdir():
+        path.unlink()
+    site.served("b").write_text("the internal one")
+    site.ages["b"] += 1
+    for name in "baab":
+        site.look(name)
+    assert site.shown("b") == shown
+
+
+def test_a_server_whose_clock_is_ahead_of_ours(site: Site) -> None:
+    site.orders.clock = lambda: site.now + 20
+    assert site.look("a") == plan.Wait("not-yet-valid", site.now + 20)
+    assert site.look("a") == plan.Wait("not-yet-valid", site.now + 20)
+    site.now += 21
+    assert isinstance(site.look("a"), plan.Nothing)
+    assert len(site.orders.asked) == 1
+
+
+def test_an_order_that_brings_no_more_life_is_a_failure(site: Site) -> None:
+    site.settled()
+    shown = site.shown("a")
+    site.now += 61 * plan.DAY
+    site.orders.days = 20
+    assert site.look("a") == plan.Wait("after-failure", site.now + plan.HOUR)
+    assert site.store.attempts() == [("order", "done"), ("order", "failed")]
+    assert site.shown("a") == shown
+
+
+def broken(name: str, data: dict[str, t.Any]) -> str:
+    if name == "no text of ours":
+        return "{"
+    if name == "another end":
+        data["certificate"]["not_after"] += 1e6
+    else:
+        data["certificate"]["not_after"] += 1e6
+        data["sealed"] = "rubbish"
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("kind", ["no text of ours", "another end", "not sealed"])
+def test_what_is_published_and_cannot_be_taken_stops_nobody(site: Site, kind: str) -> None:
+    site.settled()
+    shown, key = site.shown("a"), PREFIX + "published"
+    site.store.put(key, broken(kind, json.loads(site.store.data[key].value)))
+    site.look("b")
+    assert site.shown("b") == shown, "it is not served"
+    site.look("a")
+    kept = json.loads((site.folder / "b" / "state" / "installed.json").read_text())
+    assert json.loads(site.store.data[key].value)["certificate"] == kept["certificate"], "and published again"
+    site.now += 61 * plan.DAY
+    site.store.put(key, broken(kind, json.loads(site.store.data[key].value)))
+    site.look("b")
+    site.look("a")
+    assert site.shown("a") == site.shown("b") != shown
+
+
+def test_attempts_that_are_none_are_taken_for_missing(site: Site) -> None:
+    site.store.put(PREFIX + "attempts", '[{"at": "yesterday"}]')
+    assert isinstance(site.look("a"), plan.Nothing)
+    assert site.store.attempts() == [("order", "done")]
+
+
+def test_what_a_death_in_the_middle_of_writing_leaves_is_gone_after_the_next(site: Site) -> None:
+    (site.folder / "a" / ".acme.yml.new").write_text("half a key")
+    site.look("a")
+    assert not [path.name for path in (site.folder / "a").rglob(".*")]

@@ -112,6 +112,15 @@ def test_it_does_not_sign_before_it_may(site: Site) -> None:
     assert site.step(begin=False)["step"] == "promote"
 
 
+def test_a_successor_that_could_not_sign_for_a_service_is_not_made(site: Site) -> None:
+    """Past this step there is no way back."""
+    answer = site.step(begin=True, ca_domains=["books.example"])
+    assert (answer["failed"], answer["code"]) == (True, "name-not-permitted")
+    assert "dns:n1" in answer["msg"]
+    assert sorted(os.listdir(site.root / "ca")) == ["ca.key", "ca.lock", "ca.pem"]
+    assert site.step(begin=True, ca_domains=["books.example", "N1"])["step"] == "prepare"
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_no_step_without_everybody(site: Site, steps: int) -> None:
     for number in range(steps):

@@ -163,6 +163,13 @@ def test_survey_of_a_fresh_host_touches_nothing(site: Site) -> None:
     assert list(site.root.iterdir()) == []
 
 
+def test_no_ca_is_made_that_could_not_sign_for_its_hosts(site: Site) -> None:
+    for survey in (True, False):
+        result = site(survey=survey, ca_domains=["elsewhere.internal"])
+        assert (result["failed"], result["code"]) == (True, "name-not-permitted")
+    assert list(site.root.iterdir()) == []
+
+
 def test_a_matching_pin_is_accepted_as_openssl_prints_it(site: Site) -> None:
     pin = site()["ca"]["fingerprint"].upper()
     assert not site(pin=":".join(pin[at : at + 2] for at in range(0, 64, 2)))["changed"]

@@ -27,6 +27,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     check_invariants,
     iso,
     normalise,
+    normalise_domains,
     normalise_pin,
     normalise_san,
     permitted,
@@ -34,6 +35,7 @@ from ansible_collections.dedicated.odoo.plugins.module_utils._pki.plan import (
     why_issue,
     why_not_authority,
     why_not_create,
+    why_not_names,
     why_not_policy,
 )
 
@@ -368,3 +370,23 @@ def test_a_name_that_the_authority_may_not_sign_is_refused() -> None:
     assert isinstance(refusal, Refuse)
     assert refusal.code == "name-not-permitted"
     assert "nothing was touched" in refusal.message
+
+
+def test_domains_have_one_form() -> None:
+    assert normalise_domains(["Books.Example", " *.books.example", "ACME.internal", "localhost"]) == (
+        "acme.internal",
+        "books.example",
+        "localhost",
+    )
+    assert normalise_domains([]) == ()
+    for wrong in ("", "books_example!", "10.0.0.1/8", "a..b"):
+        refusal = normalise_domains(["books.example", wrong])
+        assert isinstance(refusal, Refuse)
+        assert refusal.code == "bad-input"
+
+
+def test_what_to_do_about_a_name_that_is_not_permitted_can_be_done() -> None:
+    """rotate_ca begins with site.yml, which refuses the name as well."""
+    refusal = why_not_names(["dns:new.example"], ("old.example",), "/pki")
+    assert refusal is not None
+    assert "go back to the former one" in refusal.message
