@@ -106,7 +106,7 @@ def test_the_client_understands_what_it_is_told() -> None:
     assert lego.listen == "10.0.0.1:8402"
     assert told["etcd"]["urls"] == [f"https://10.0.0.{number}:2379" for number in (1, 2, 3)]
     assert (told["etcd"]["user"], told["etcd"]["password"]) == ("acme", "made-up-password")
-    assert told["edges"] == ["n1", "n2"]
+    assert told["edges"] == {name: f"{name}.test.internal" for name in ("n1", "n2")}
 
 
 def test_defaults_are_those_of_the_client() -> None:
