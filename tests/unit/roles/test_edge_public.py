@@ -173,7 +173,7 @@ def test_the_container_is_given_what_its_contract_names() -> None:
 
 
 def test_the_firewall_lets_edges_in_only_with_acme() -> None:
-    flows = "{{ firewall_flows + (__firewall_acme if firewall_acme else []) }}"
+    flows = "{{ firewall_flows + (__firewall_acme if __firewall_for_acme else []) }}"
     plain, acme = render("firewall", flows), render("firewall", flows, edge_acme_directory=DIRECTORY)
     assert [(one["from"], one["to"], one["ports"]) for one in acme[len(plain) :]] == [
         ("edge", "edge", [8402]),
