@@ -37,8 +37,7 @@ def wanted(**settings: t.Any) -> dict[str, t.Any]:
 
 
 def seed(**settings: t.Any) -> list[dict[str, t.Any]]:
-    variables = {"__edge_acme_serves": {"rc": 1}, **settings}
-    return t.cast("list[dict[str, t.Any]]", render("edge", "{{ __edge_acme_seed }}", **variables))
+    return t.cast("list[dict[str, t.Any]]", render("edge", "{{ __edge_acme_seed }}", **settings))
 
 
 def named(role_file: dict[str, t.Any]) -> list[str]:
@@ -62,13 +61,11 @@ def test_exactly_one_file_names_a_certificate(challenge: str) -> None:
     assert named(wanted(**settings)) == []
     (only,) = seed(**settings)
     assert only["path"].startswith("conf/dynamic/")
-    assert only["once"] is False
+    assert only["once"] is True, "from then on it is the client's"
     assert named(json.loads(only["content"])) == ["/etc/dedicated/pki/edge/cert.pem"]
     # A customer's own certificate serves until there is a public one.
     (own,) = seed(**settings, edge_certificate="CHAIN")
     assert named(json.loads(own["content"])) == ["/etc/traefik/own/cert.pem"]
-    (issued,) = seed(**settings, __edge_acme_serves={"rc": 0})
-    assert issued["once"] is True, "from then on it is the client's"
 
 
 def test_the_file_comes_before_the_one_that_no_longer_names_a_certificate() -> None:
