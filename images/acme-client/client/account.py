@@ -64,6 +64,7 @@ def asker(ca_file: str) -> Ask:
 
     def ask(method: str, url: str, body: bytes | None) -> Answer:
         headers = {"Content-Type": "application/jose+json", "User-Agent": "dedicated-odoo-acme"}
+        # The addresses are the operator's own settings, and what his ACME server names.
         asked = urllib.request.Request(url, body, headers, method=method)  # noqa: S310
         try:
             with opener.open(asked, timeout=SECONDS) as answer:

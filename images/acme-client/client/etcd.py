@@ -73,6 +73,7 @@ class Etcd:
             headers["Authorization"] = token
         problems = []
         for endpoint in list(self._endpoints):
+            # The addresses are the operator's own settings.
             asked = urllib.request.Request(endpoint + path, json.dumps(data).encode(), headers)  # noqa: S310
             try:
                 with self._opener.open(asked, timeout=SECONDS) as answer:

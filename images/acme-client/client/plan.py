@@ -245,7 +245,7 @@ def _as_holder(here: Here, store: Store, action: Action) -> Action:
     return Wait("other-leads") if store.holder else Lead()
 
 
-def _within_reach(here: Here, store: Store, now: float) -> Certificate | None:
+def within_reach(here: Here, store: Store, now: float) -> Certificate | None:
     """What is published, unless nobody seems to be there who could make it readable for us."""
     if here.reads or store.published in (here.installed, here.pending):
         return store.published
@@ -266,9 +266,7 @@ def _from_store(
     return _as_holder(here, store, Publish(published.serial)) if own else Wait("sealed-for-others")
 
 
-def _to_store(
-    settings: Settings, here: Here, store: Store, published: Certificate | None, now: float
-) -> Action | None:
+def _to_store(settings: Settings, here: Here, store: Store, published: Certificate | None, now: float) -> Action | None:
     """What others have not got is published."""
     mark, best, pending = settings.mark, here.installed, here.pending
     if pending is not None:
@@ -290,7 +288,7 @@ def decide(settings: Settings, here: Here, store: Store | None, now: float) -> A
         return Give(here.kept.serial)
     if store is None:
         return Wait("no-store")
-    published = _within_reach(here, store, now)
+    published = within_reach(here, store, now)
     for step in (_from_store, _to_store):
         action = step(settings, here, store, published, now)
         if action is not None:

@@ -184,8 +184,8 @@ class Service:
         self._edges = {
             fingerprint(pem): pem for name, pem in named.items() if self.seal.edge(pem) == self.members[name]
         }
-        attempts = self._list("attempts", lambda data: tuple(plan.Attempt(**one) for one in data)) or ()
-        published, readers = self._list(
+        attempts = self._value("attempts", lambda data: tuple(plan.Attempt(**one) for one in data)) or ()
+        published, readers = self._value(
             "published", lambda data: (plan.Certificate(**data["certificate"]), frozenset[str](data["readers"]))
         ) or (None, frozenset[str]())
         self._reads = fingerprint(self.pem) in readers
@@ -196,7 +196,7 @@ class Service:
             holder = f"{self.name} (before)"
         return plan.Store(published, holder, attempts, readers, frozenset(self._edges))
 
-    def _list(self, key: str, read: t.Callable[[t.Any], T]) -> T | None:
+    def _value(self, key: str, read: t.Callable[[t.Any], T]) -> T | None:
         """A value of the store; what is no such value counts as missing, so that nobody waits for it for ever."""
         entry = self._found.get(key)
         if entry is None or entry.value in self._rubbish:
@@ -260,8 +260,8 @@ class Service:
         write(self.served, served_text(bundle), 0o440)
 
     def publish(self, serial: str) -> None:
-        bundles = [_read(self.state / name) for name in ("pending.json", "installed.json")]
-        bundle = [one for one in bundles if one and one.certificate.serial == serial][0]  # noqa: RUF015
+        bundles = [_read(self.state / name) for name in ("installed.json", "pending.json")]
+        bundle = {one.certificate.serial: one for one in bundles if one}[serial]
         sealed = self.seal.close(bundle.as_text(), list(self._edges.values()))
         self._put("published", {
             "certificate": dataclasses.asdict(bundle.certificate), "readers": sorted(self._edges), "sealed": sealed,
@@ -275,8 +275,10 @@ class Service:
             chain, key = self.orders.obtain(action.directory, self.settings.domains)
             if action.kind == plan.ORDER:
                 made = read_certificate(chain, self.settings.mark)
-                here = self.here()
-                if not plan.useful(self.settings, made, (here.installed, here.pending, store.published), self.clock()):
+                here, now = self.here(), self.clock()
+                # As the planner: what nobody can read is no measure.
+                others = (here.installed, here.pending, plan.within_reach(here, store, now))
+                if not plan.useful(self.settings, made, others, now):
                     raise OrderError("it ends no later than what there is")
                 write(self.state / "pending.json", Bundle(made, chain, key).as_text(), 0o600)
             attempt = dataclasses.replace(attempt, result=plan.DONE)

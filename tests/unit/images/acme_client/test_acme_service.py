@@ -466,6 +466,17 @@ def test_what_is_published_and_cannot_be_taken_stops_nobody(site: Site, kind: st
     assert site.shown("a") == site.shown("b") != shown
 
 
+def test_a_new_edge_does_not_measure_its_order_by_what_nobody_can_read(site: Site) -> None:
+    """Somebody with the client's password has published an end far away, for readers that are none."""
+    site.edge("b").look()
+    far = dataclasses.asdict(plan.Certificate("99", SET.mark, NOW - 1, NOW + 1e9))
+    site.store.put(PREFIX + "published", json.dumps({"certificate": far, "readers": [], "sealed": "rubbish"}))
+    assert site.look("a") == plan.Wait("sealed-for-others")
+    site.now += plan.PATIENCE
+    assert isinstance(site.look("a"), plan.Nothing)
+    assert site.store.attempts() == [("order", "done")]
+
+
 def test_attempts_that_are_none_are_taken_for_missing(site: Site) -> None:
     site.store.put(PREFIX + "attempts", '[{"at": "yesterday"}]')
     assert isinstance(site.look("a"), plan.Nothing)
