@@ -44,6 +44,24 @@ options:
       - Odoo's directory of this database's attachments, on the host where the module runs.
       - Without it the content of attachments that are not in the database is not checked.
     type: path
+  objects:
+    description:
+      - What the object store has of the documents that this database names there, as C(odoo-attachments check) says it.
+      - Without it they are not looked for.
+    type: dict
+    suboptions:
+      asked:
+        description: For how many names it was asked. Refused when this database has another number.
+        type: int
+        required: true
+      wrong:
+        description: What it has instead, by name.
+        type: dict
+        required: true
+      read:
+        description: Whether bytes were compared, and not only sizes.
+        type: bool
+        default: false
   amcheck:
     description:
       - Whether to check all indexes with PostgreSQL's extension amcheck. V(true) fails when it is missing.
@@ -177,6 +195,14 @@ ARGUMENTS: dict[str, t.Any] = {
     "fingerprint": {"type": "dict"},
     "attachments": {"type": "str", "default": "all"},
     "filestore": {"type": "path"},
+    "objects": {
+        "type": "dict",
+        "options": {
+            "asked": {"type": "int", "required": True},
+            "wrong": {"type": "dict", "required": True},
+            "read": {"type": "bool", "default": False},
+        },
+    },
     "amcheck": {"type": "bool"},
     "fail": {"type": "bool", "default": True},
 }

@@ -24,6 +24,8 @@ LEASE, DETECTED = 22.0, 8.0
 POSTGRES = "^postgres: |/bin/postgres -D"
 # Patroni itself takes 2.2 s of it (measured by hand, beside raw patronictl).
 SWITCHOVER = 2.5
+# Every certificate of three hosts, and what writes may notice of it.
+ROTATION, ROTATION_GAP = 180.0, 2.0
 
 
 class Run(t.Protocol):
@@ -276,6 +278,11 @@ def no_transaction_failed(run: Run) -> list[Check]:
     return [Check("transactions", not run.errors, "; ".join(run.errors[:3]) or "none failed")]
 
 
+def nothing_failed_and_it_was_quick(run: Run) -> list[Check]:
+    took = run.healed - run.fault
+    return [*no_transaction_failed(run), Check("duration", took <= ROTATION, f"{took:.0f} s, of {ROTATION:.0f} s")]
+
+
 def no_locks_of_the_dead(run: Run) -> list[Check]:
     """Transactions of clients that are gone hold locks, and hold back vacuum."""
     query = (
@@ -505,6 +512,12 @@ EXPERIMENTS = [
         Promise(write_gap=1, broken=0, turned_away=0, leader="stays"),
         lambda scene, hosts: scene.operate("edge_failover", "-e", "reason=experiment"),
         address_holder, also=no_transaction_failed,
+    ),
+    Experiment(
+        "rotate-certificates", "operation", "rotate_certificates.yml: every service of every host takes a new one",
+        Promise(write_gap=ROTATION_GAP, write_gap_p95=ROTATION_GAP, broken=0, turned_away=0, leader="stays"),
+        lambda scene, hosts: scene.operate("rotate_certificates", "-e", "reason=experiment"),
+        also=nothing_failed_and_it_was_quick,
     ),
     Experiment(
         "switchover-raw", "operation", "patronictl switchover through the same router: what switchover.yml is beside",

@@ -17,7 +17,15 @@ import run
 from experiments import EXPERIMENTS, Experiment
 from labtools import Lab
 
-TIMED = ("write gap", "redis gap", "requests broken", "requests turned away", "longest wait", "outage of requests")
+TIMED = (
+    "write gap",
+    "redis gap",
+    "requests broken",
+    "requests turned away",
+    "longest wait",
+    "outage of requests",
+    "duration",
+)
 ALL = os.environ.get("SET") == "all"
 
 

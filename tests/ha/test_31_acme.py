@@ -9,10 +9,12 @@ No timer elapses: which edge looks, and when, is the word of the test. The tests
 
 from __future__ import annotations
 
+import base64
 import collections.abc
 import contextlib
 import hashlib
 import json
+import secrets
 import socket
 import ssl
 import time
@@ -35,7 +37,9 @@ DUE_SECONDS = 90
 FIVE_YEARS = 157_766_400
 # Of Pebble's own example.
 KID, MAC = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-SERVER = 6  # the last part of the ACME server's address
+SERVER, NAMESERVER = 6, 9  # the last part of their addresses
+# Of nobody but this lab: who has it may write TXT records.
+TSIG = base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def acme(lab: Lab) -> str:
@@ -177,8 +181,8 @@ def spread(lab: Lab) -> set[str]:
 
 
 @contextlib.contextmanager
-def server_instead(lab: Lab, *words: str, folder: Path | None = None) -> collections.abc.Iterator[None]:
-    """Another ACME server under the same name and address."""
+def server_instead(lab: Lab, *words: str, folder: Path | None = None, asks: str = "") -> collections.abc.Iterator[None]:
+    """Another ACME server under the same name and address; ``asks``: a DNS server."""
     usual, other = acme(lab), f"{lab.name}-acme-proof"
     image = run(["docker", "inspect", "--format", "{{.Config.Image}}", usual]).stdout.strip()
     run(["docker", "stop", "--time", "2", usual])
@@ -186,6 +190,8 @@ def server_instead(lab: Lab, *words: str, folder: Path | None = None) -> collect
             "--network", lab.network, "--ip", lab.service_address(SERVER),
             "--network-alias", f"acme.{lab.domain.partition('.')[2]}",
             "--volume", f"{folder or lab.build / 'services' / 'acme'}:/etc/lab:ro", *words, image]  # fmt: skip
+    if asks:
+        argv += ["pebble", "-config", "/etc/lab/pebble.json", "-dnsserver", asks]
     try:
         run(argv)
         wait_until("it answers", lambda: listens(lab), 30)
@@ -434,6 +440,118 @@ def test_a_server_that_wants_another_account_behind_ours(lab: Lab) -> None:
         taken(lab, issuer, former)
         for host in lab.of("edge"):
             assert MAC not in said(host)
+
+
+def test_dns_01_by_a_server_that_takes_updates(lab: Lab) -> None:
+    """The record is written by lego's rfc2136 with a key, asked for by the ACME server, and gone afterwards."""
+    former = {shown(lab, host) for host in lab.of("edge")}
+    zone = lab.domain.partition(".")[2]
+    server = f"{lab.service_address(NAMESERVER)}:53"
+    told: dict[str, t.Any] = {
+        "edge_acme_challenge": "dns-01",
+        "edge_acme_dns_provider": "rfc2136",
+        "edge_acme_dns_environment": {
+            "RFC2136_NAMESERVER": server,
+            "RFC2136_TSIG_ALGORITHM": "hmac-sha256.",
+            "RFC2136_TSIG_KEY": "acme",
+            "RFC2136_TSIG_SECRET": TSIG,
+        },
+        "edge_acme_dns_resolvers": [server],
+    }
+    site(lab, "--tags", "edge", *settings(lab, **told))
+    issuer = beside(lab)
+    wait_until("it has looked", lambda: idle(issuer), LOOK_SECONDS, 2)
+    due(lab)
+    with nameserver(lab, zone) as updates:
+        with server_instead(lab, asks=server):
+            forget_failures(lab)
+            assert look(issuer), said(issuer)
+        taken(lab, issuer, former)
+        # Written and removed, for the rehearsal and for the order.
+        assert len(updates()) == 4, updates()
+        assert trusted(lab, issuer)
+    # A key that the server does not take, and everything else as before.
+    other = base64.b64encode(secrets.token_bytes(32)).decode()
+    wrong = {**told["edge_acme_dns_environment"], "RFC2136_TSIG_SECRET": other}
+    former = spread(lab)
+    site(lab, "--tags", "edge", *settings(lab, **{**told, "edge_acme_dns_environment": wrong}))
+    wait_until("it has looked", lambda: idle(issuer), LOOK_SECONDS, 2)
+    due(lab)
+    with nameserver(lab, zone) as updates, server_instead(lab, asks=server):
+        forget_failures(lab)
+        assert not look(issuer)
+        assert not updates()
+    assert "bad authentication" in said(issuer)
+    assert {shown(lab, host) for host in lab.of("edge")} == former
+    for host in lab.of("edge"):
+        assert TSIG not in said(host)
+        assert other not in said(host)
+
+
+@contextlib.contextmanager
+def nameserver(lab: Lab, zone: str) -> collections.abc.Iterator[t.Callable[[], list[str]]]:
+    """A DNS server with the site's name, which takes TXT records from who has TSIG; the updates that it made."""
+    folder = lab.build / "services" / "dns"
+    folder.mkdir(exist_ok=True)
+    name, address = f"{lab.name}-dns-proof", lab.service_address(NAMESERVER)
+    site_name = lab.domain.partition(".")[0]
+    files = {
+        "knot.conf": KNOT.format(zone=zone, secret=TSIG),
+        "zone": ZONE.format(zone=zone, address=address, site=site_name, front=lab.front),
+    }
+    for file, text in files.items():
+        (folder / file).write_text(text)
+        (folder / file).chmod(0o644)
+    image = run(["docker", "inspect", "--format", "{{.Config.Image}}", acme(lab)]).stdout.strip()
+    argv = ["docker", "run", "--detach", "--name", name, "--label", f"dedicated.odoo.lab={lab.name}",
+            "--network", lab.network, "--ip", address, "--network-alias", f"ns.{zone}",
+            "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/knot:mode=1777",
+            "--volume", f"{folder}:/etc/lab:ro", image, "knotd", "--config", "/etc/lab/knot.conf"]  # fmt: skip
+
+    def log() -> list[str]:
+        return run(["docker", "logs", name]).stdout.splitlines()
+
+    try:
+        run(argv)
+        wait_until("it serves the zone", lambda: any("server started" in line for line in log()), 30)
+        yield lambda: [line for line in log() if "DDNS, finished" in line]
+    finally:
+        run(["docker", "rm", "--force", name], check=False)
+
+
+KNOT = """\
+server:
+    rundir: /run/knot
+    listen: 0.0.0.0@53
+database:
+    storage: /run/knot
+key:
+  - id: acme
+    algorithm: hmac-sha256
+    secret: {secret}
+acl:
+  - id: records
+    key: acme
+    action: update
+    update-type: TXT
+zone:
+  - domain: {zone}
+    storage: /etc/lab
+    file: zone
+    acl: records
+    zonefile-sync: -1
+    journal-content: none
+log:
+  - target: stdout
+    any: info
+"""
+ZONE = """\
+$ORIGIN {zone}.
+@ 60 IN SOA ns hostmaster 1 60 60 600 1
+@ 60 IN NS ns
+ns 60 IN A {address}
+{site} 60 IN A {front}
+"""
 
 
 def bind(usual: Path, folder: Path) -> None:

@@ -12,7 +12,10 @@ import hashlib
 import json
 import typing as t
 
+import boto3
+from botocore.config import Config
 from labtools import Api, Lab, unique, wait_until
+from operating import operate
 from test_10_site import converge
 from test_20_users import FETCH
 
@@ -78,6 +81,44 @@ def test_attachments_go_to_the_store_and_come_back(lab: Lab) -> None:
     assert served(lab, stored) == {digest}
     for number in (before, stored):
         api.call("ir.attachment", "unlink", [number])
+
+
+def administrator(lab: Lab) -> t.Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"https://{lab.service_address(5)}:8333",
+        verify=str(lab.build / "services-ca.pem"),
+        aws_access_key_id="admin",
+        aws_secret_access_key=(lab.build / "s3-admin-secret").read_text().strip(),
+        region_name="lab",
+        config=Config(s3={"addressing_style": "path"}, proxies={}),
+    )
+
+
+def test_a_restored_database_whose_document_is_gone_is_not_accepted(lab: Lab) -> None:
+    """Database and object store of different moments."""
+    api = Api(lab, lab.login, lab.password)
+    content = unique("gone").encode() * 50_000
+    converge(lab, *options(lab))
+    values = {"name": "gone.bin", "datas": base64.b64encode(content).decode()}
+    number = api.call("ir.attachment", "create", [values])[0]
+    key = f"{lab.variables['dedicated_cluster']}/{where(lab, number)[1].removeprefix('s3:')}"
+    place = {"Bucket": "attachments", "Key": key}
+    reason, store = ("-e", "reason=proof"), administrator(lab)
+    try:
+        store.delete_object(**place)
+        output = operate(lab, "rehearse_restore", *reason, fails=True)
+        assert f"attachment {number}" in output, output[-3000:]
+        assert "objects_present" in output
+        store.put_object(**place, Body=content)
+        output = operate(lab, "rehearse_restore", *reason, "-e", "read_documents=true")
+        assert "restored and reconciled" in output, output[-3000:]
+    finally:
+        store.put_object(**place, Body=content)
+        converge(lab, *options(lab, odoo_attachments="database"))
+        command(lab, "move")
+        api.call("ir.attachment", "unlink", [number])
+        converge(lab, "--tags", "odoo")
 
 
 def test_nothing_of_an_attachment_lies_on_a_host(lab: Lab) -> None:

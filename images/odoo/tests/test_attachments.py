@@ -116,9 +116,9 @@ class Site(Stack):
             "-v", f"{self.folder}/s3-ca.pem:/etc/odoo/s3-ca.pem:ro",
         ]
 
-    def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["docker", "run", "--rm", *self.args("a"), self.images["odoo"], *argv],
-                              capture_output=True, text=True, check=False)
+    def command(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["docker", "run", "--rm", "-i", *self.args("a"), self.images["odoo"], *argv],
+                              input=stdin, capture_output=True, text=True, check=False)
 
     def serve(self, host: str) -> None:
         docker("run", "-d", "--name", f"guardtest-{host}", *self.args(host), self.images["odoo"],
@@ -292,6 +292,26 @@ def test_what_is_lost_or_damaged_is_never_served(site: Site, browsers: dict[str,
     verify = site.command("odoo-attachments", "verify")
     assert verify.returncode == 1
     assert set(json.loads(verify.stdout.splitlines()[-1])["failed"]) == {str(number) for number in numbers}
+    remove(browsers["a"], *numbers)
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_the_store_is_asked_for_what_a_copy_names(site: Site, browsers: dict[str, Browser], read: bool) -> None:
+    whole, lost, longer, altered = (text() for _each in range(4))
+    numbers = [upload(browsers["a"], content) for content in (whole, lost, longer, altered)]
+    names = {content: row(number)[0] for number, content in zip(numbers, (whole, lost, longer, altered), strict=True)}
+    site.s3().delete_object(Bucket=BUCKET, Key=key(lost))
+    site.s3().put_object(Bucket=BUCKET, Key=key(longer), Body=longer.encode() + b"!")
+    site.s3().put_object(Bucket=BUCKET, Key=key(altered), Body=b"!" * len(altered))
+    question = {names[content]: len(content) for content in names} | {"s3:../x": 1}
+    asked = site.command("odoo-attachments", "check", stdin=json.dumps({"names": question, "read": read}))
+    assert asked.returncode == 0, asked.stderr
+    said = json.loads(asked.stdout)
+    assert (said["asked"], said["read"]) == (5, read)
+    wrong = {"s3:../x": "no name of an object", names[lost]: "nothing"}
+    wrong[names[longer]] = "other bytes" if read else f"{len(longer) + 1} bytes"
+    # A size says nothing about bytes.
+    assert said["wrong"] == (wrong | {names[altered]: "other bytes"} if read else wrong)
     remove(browsers["a"], *numbers)
 
 

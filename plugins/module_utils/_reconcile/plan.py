@@ -38,6 +38,8 @@ POINT_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 STORED_HASH = re.compile(r"(?:\$(\d+)\$)?([0-9a-f]{64})")
 STORE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{40}")
+# What our add-on for object stores puts in front of a name.
+OBJECT = "s3:"
 HASH_VERSIONS = (1, 2, 3, 4)
 COUNTED = (
     "account_account",
@@ -73,11 +75,27 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
+class Objects:
+    """An answer of the object store: how many names it was asked for, and what it has instead of some of them.
+
+    ``read``: their bytes were compared, not only their sizes.
+    """
+
+    asked: int
+    wrong: t.Mapping[str, str]
+    read: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Wish:
-    """What to check besides rows. ``attachments``: how many, None for all. ``amcheck``: None means if it is there."""
+    """What to check besides rows. ``attachments``: how many, None for all. ``amcheck``: None means if it is there.
+
+    ``objects``: what the object store was found to have; None when nobody asked it.
+    """
 
     attachments: int | None = None
     amcheck: bool | None = None
+    objects: Objects | None = None
 
 
 def why_not_point(point: Point) -> Refuse | None:
@@ -467,6 +485,20 @@ def why_damaged(one: Attachment, sha1: str | None) -> Wrong | None:
     return None if sha1 == one.checksum else Wrong(f"attachment {one.id}", f"checksum {one.checksum}", sha1)
 
 
+def why_no_object(one: Attachment, objects: Objects) -> Wrong | None:
+    """The object that a row names is in the store."""
+    found = objects.wrong.get(one.store or "")
+    return None if found is None else Wrong(f"attachment {one.id}", f"{one.size} bytes in the object store", found)
+
+
+def why_other_objects(named: int, objects: Objects) -> Refuse | None:
+    """The store was asked for what this database names, and for all of it."""
+    if named == objects.asked:
+        return None
+    why = f"the object store was asked for {objects.asked} names, and this database has {named}"
+    return Refuse("other_objects", "The answer of the object store does not belong to it", why, "Ask it again.")
+
+
 class Documents:
     """Totals and digest of the attachments, one after the other in the order of their ids."""
 
@@ -504,6 +536,7 @@ class Seen:
     chain: Checked
     present: Checked
     content: Checked
+    objects: Checked
     indexes: Checked
     not_run: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -741,6 +774,11 @@ def attachments_content(seen: Seen) -> Found:
     return _row_by_row("attachments_content", seen.content)
 
 
+def objects_present(seen: Seen) -> Found:
+    """The object store has what each attachment names, by its size, or by its bytes where they were read."""
+    return _row_by_row("objects_present", seen.objects)
+
+
 def attachments_match(seen: Seen) -> Found:
     """The documents are the fingerprint's: number, bytes, places, and each one's checksum.
 
@@ -813,6 +851,7 @@ RULES = (
     Rule("each hash chain ends as in the fingerprint", hash_heads, True),
     Rule("each attachment is there", attachments_present),
     Rule("content of attachments has the recorded checksum", attachments_content),
+    Rule("the object store has each document that lies there", objects_present),
     Rule("attachments as in the fingerprint", attachments_match, True),
     Rule("number of rows as in the fingerprint", row_counts, True),
     Rule("highest ids as in the fingerprint", highest_ids, True),

@@ -27,7 +27,8 @@ def accept(answer: T | Refuse | None) -> T:
 
 def wish_of(params: t.Mapping[str, t.Any]) -> Wish:
     """A module's options as what the service understands."""
-    return Wish(accept(plan.sample_of(params["attachments"])), params["amcheck"])
+    objects = plan.Objects(**params["objects"]) if params["objects"] else None
+    return Wish(accept(plan.sample_of(params["attachments"])), params["amcheck"], objects)
 
 
 class Store(t.Protocol):
@@ -225,8 +226,9 @@ class ReconcileService:
             entries, open_lines, chain = _entries(session), _open_lines(session), _chain(session)
             present = _all_present(session)
             content = self._content(session, wish, now["taken_at"], not_run)
+            objects = _objects(session, wish.objects, not_run)
         indexes = self._indexes(tables, wish, not_run)
-        seen = plan.Seen(now, before, entries, open_lines, chain, present, content, indexes, not_run)
+        seen = plan.Seen(now, before, entries, open_lines, chain, present, content, objects, indexes, not_run)
         return Outcome(seen, plan.judge(seen))
 
     def _content(self, session: Session, wish: Wish, seed: str, not_run: dict[str, str]) -> Checked:
@@ -236,7 +238,8 @@ class ReconcileService:
         for one in io.attachments_of(session, io.ATTACHMENTS):
             total += one.size > 0
             present += self._readable(one)
-            skipped["in a store"] += not self._reachable(one)
+            read = wish.objects is not None and wish.objects.read and (one.store or "").startswith(plan.OBJECT)
+            skipped["in a store"] += not self._reachable(one) and not read
             skipped["without a checksum"] += not one.checksum and self._reachable(one)
         for one, inline in io.contents_of(session, wish.attachments, seed, self._store is not None):
             if self._readable(one):
@@ -337,4 +340,16 @@ def _all_present(session: Session) -> Checked:
     for one in io.attachments_of(session, io.ATTACHMENTS):
         if one.size or one.store:
             checked.add(plan.why_not_there(one))
+    return checked
+
+
+def _objects(session: Session, objects: plan.Objects | None, not_run: dict[str, str]) -> Checked:
+    there = [one for one in io.attachments_of(session, io.ATTACHMENTS) if (one.store or "").startswith(plan.OBJECT)]
+    checked = Checked()
+    if objects is not None:
+        accept(plan.why_other_objects(len({one.store for one in there}), objects))
+        for one in there:
+            checked.add(plan.why_no_object(one, objects))
+    elif there:
+        not_run["objects_present"] = f"{len(there)} lie in an object store that was not asked"
     return checked

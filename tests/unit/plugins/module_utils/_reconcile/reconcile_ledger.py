@@ -51,7 +51,7 @@ def checked() -> Checked:
 
 
 def seen(before: Document | None = None, now: Document | None = None, **changes: t.Any) -> Seen:
-    names = ("entries", "open_lines", "chain", "present", "content", "indexes")
+    names = ("entries", "open_lines", "chain", "present", "content", "objects", "indexes")
     rows = {name: checked() for name in names}
     return Seen(now or fingerprint(), before, **{**rows, **changes})
 

@@ -139,6 +139,7 @@ ROW_DAMAGES = {
     "chain": "hash_chain",
     "present": "attachments_present",
     "content": "attachments_content",
+    "objects": "objects_present",
     "indexes": "indexes",
 }
 
@@ -198,7 +199,7 @@ def test_old_gaps_and_duplicates_are_notes() -> None:
 def test_nothing_at_all_is_not_accepted() -> None:
     nothing = Checked()
     now = plan.compose(plan.Rows([*ROWS.meta], []))
-    names = ("entries", "open_lines", "chain", "present", "content", "indexes")
+    names = ("entries", "open_lines", "chain", "present", "content", "objects", "indexes")
     judgement = judged(seen(None, now, **dict.fromkeys(names, nothing)))
     assert [one.code for one in judgement.findings] == ["nothing_to_check"]
 

@@ -15,7 +15,7 @@ from reconcile_ledger import SHA1, Server
 from ansible_collections.dedicated.odoo.plugins.doc_fragments.reconcile import ModuleDocFragment
 from ansible_collections.dedicated.odoo.plugins.module_utils._common.errors import DedicatedError
 from ansible_collections.dedicated.odoo.plugins.module_utils._reconcile import io, plan
-from ansible_collections.dedicated.odoo.plugins.module_utils._reconcile.plan import Point, Wish
+from ansible_collections.dedicated.odoo.plugins.module_utils._reconcile.plan import NOTHING, Objects, Point, Wish
 from ansible_collections.dedicated.odoo.plugins.module_utils._reconcile.service import (
     InfoService,
     ReconcileService,
@@ -283,6 +283,48 @@ def test_what_lies_in_a_store_is_told_as_not_checked() -> None:
     assert "2 in a store" in str(why(result, "attachments_content"))
 
 
+# Documents in an object store
+
+
+def with_objects() -> Server:
+    """One is named twice."""
+    server = Server()
+    for name in ("s3:odoo/aa", "s3:odoo/bb", "s3:odoo/bb"):
+        in_store(server, name)
+    return server
+
+
+def test_an_object_store_that_was_not_asked_is_told() -> None:
+    result = reconcile(with_objects())
+    assert rule(result, "objects_present")["ok"] is None
+    assert "3 lie in an object store" in str(why(result, "objects_present"))
+    assert why(reconcile(Server()), "objects_present") == NOTHING
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_objects_that_are_there(read: bool) -> None:
+    result = reconcile(with_objects(), objects=Objects(2, {}, read))
+    assert rule(result, "objects_present") == {"code": "objects_present", "checked": 3, "ok": True}
+    # Sizes say nothing about bytes.
+    assert ("3 in a store" in str(why(result, "attachments_content"))) == (not read)
+
+
+def test_each_row_whose_object_is_missing_is_listed() -> None:
+    result = reconcile(with_objects(), objects=Objects(2, {"s3:odoo/bb": "nothing"}))
+    assert "objects_present" in codes(result)
+    assert not result["accepted"]
+    assert [(one["expected"], one["found"]) for one in result["findings"] if one["code"] == "objects_present"] == [
+        ("7 bytes in the object store", "nothing")
+    ] * 2
+
+
+@pytest.mark.parametrize("asked", [0, 1, 3])
+def test_an_answer_for_another_database_is_refused(asked: int) -> None:
+    with pytest.raises(DedicatedError) as refused:
+        reconcile(with_objects(), objects=Objects(asked, {}))
+    assert code_of(refused) == "other_objects"
+
+
 @pytest.mark.parametrize(("content", "ok"), [(b"invoice", True), (b"invoicf", False), (None, False)])
 def test_files_of_a_filestore_are_read(tmp_path: Path, content: bytes | None, ok: bool) -> None:
     server = Server()
@@ -351,6 +393,11 @@ def test_options_are_documented_as_they_are(module: t.Any) -> None:
         shown = {
             key: documented[name][key] for key in ("type", "elements", "default", "required") if key in documented[name]
         }
+        if "options" in spec:
+            shown["options"] = {
+                inner: {key: value for key, value in one.items() if key in ("type", "default", "required")}
+                for inner, one in documented[name]["suboptions"].items()
+            }
         assert shown == spec, name
 
 
@@ -367,6 +414,8 @@ def test_results_are_documented_as_they_are() -> None:
 
 
 def test_wish_of_options() -> None:
-    assert wish_of({"attachments": "7", "amcheck": True}) == Wish(7, True)
+    assert wish_of({"attachments": "7", "amcheck": True, "objects": None}) == Wish(7, True)
+    answer = {"asked": 1, "wrong": {}, "read": True}
+    assert wish_of({"attachments": "7", "amcheck": True, "objects": answer}).objects == Objects(1, {}, True)
     with pytest.raises(DedicatedError):
-        wish_of({"attachments": "some", "amcheck": None})
+        wish_of({"attachments": "some", "amcheck": None, "objects": None})
