@@ -6,6 +6,7 @@
     tests/bench/run.py                      request and hops (about five minutes)
     tests/bench/run.py converge             `make lab` again, and one setting by its tag
     tests/bench/run.py again | setting      one of them
+    tests/bench/run.py restore              a backup beside users, restores, a dropped table (--gigabytes, --rounds)
     tests/bench/run.py cold                 a lab of its own from nothing, images present (--no-images: without them)
 
 Numbers mean something only on a machine that does nothing else: the load at the start is printed and written down.
@@ -24,8 +25,9 @@ import typing as t
 import converge
 from lab import BUILD, NAME, Lab
 from request import hops, request
+from restore import restore
 
-SECTIONS = ("request", "hops", "converge", "again", "setting", "cold")
+SECTIONS = ("request", "hops", "converge", "again", "setting", "restore", "cold")
 
 
 def sections(options: argparse.Namespace, lab: Lab) -> t.Iterator[tuple[str, t.Callable[[], dict[str, t.Any]]]]:
@@ -38,6 +40,7 @@ def sections(options: argparse.Namespace, lab: Lab) -> t.Iterator[tuple[str, t.C
         "hops": lambda: hops(lab, options.rounds, options.pace),
         "again": lambda: converge.again(lab, runs),
         "setting": lambda: converge.setting(lab, runs),
+        "restore": lambda: restore(lab, options.gigabytes, options.rounds),
         "cold": lambda: converge.cold(options.no_images),
     }
     for name in wanted:
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="paired rounds (at least 5 for a result that counts)")
     parser.add_argument("--pace", type=float, default=1.0, help="length of a leg, as a factor")
     parser.add_argument("--runs", type=int, default=3, help="runs of again and setting")
+    parser.add_argument("--gigabytes", type=float, default=5.0, help="restore: how much there is to restore")
     parser.add_argument("--cold", action="store_true", help="also the section cold")
     parser.add_argument("--no-images", action="store_true", help="cold: remove this project's images first")
     options = parser.parse_args()
