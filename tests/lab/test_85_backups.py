@@ -31,6 +31,7 @@ class Marker:
     moment: str
     lsn: str
     name: str
+    xid: str
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,10 @@ def marker(lab: Lab) -> Marker:
     lsn = leader.sql("SELECT pg_current_wal_lsn()")[0][0]
     moment = now(leader)
     leader.sql(f"SELECT pg_create_restore_point('{name}')")
-    leader.sql("INSERT INTO dedicated_marker VALUES ('second')", database)
+    second = "INSERT INTO dedicated_marker VALUES ('second') RETURNING pg_current_xact_id()"
+    xid = leader.sql(second, database)[0][0]
     archive(leader)
-    return Marker(moment, lsn, name)
+    return Marker(moment, lsn, name, xid)
 
 
 def place(lab: Lab) -> Host:
@@ -95,12 +97,13 @@ def dynamic(lab: Lab) -> dict[str, t.Any]:
     return dict(yaml.safe_load(lab.leader().inside("postgres", argv).stdout))
 
 
-@pytest.mark.parametrize("kind", ["time", "lsn"])
+@pytest.mark.parametrize("kind", ["time", "lsn", "xid"])
 def test_a_moment_between_two_commits(lab: Lab, marker: Marker, clean: None, kind: str) -> None:
     """The first is there, the second not; and the site has both as before."""
-    target = marker.moment if kind == "time" else marker.lsn
-    operate(lab, "restore_aside", "-e", f"place=marker-{kind}", "-e", f"target_type={kind}",
-            "-e", json.dumps({"target": target}), "-e", "reason=test")  # fmt: skip
+    # Just before the second's own transaction, or at the last moment without it.
+    target = {"time": marker.moment, "lsn": marker.lsn, "xid": marker.xid}[kind]
+    words = {"place": f"marker-{kind}", "target_type": kind, "target": target, "exclusive": kind == "xid"}
+    operate(lab, "restore_aside", "-e", json.dumps(words), "-e", "reason=test")
     assert rows(lab, f"marker-{kind}", "SELECT word FROM dedicated_marker") == ["first"]
     assert lab.leader().sql("SELECT word FROM dedicated_marker", lab.database) == [["first"], ["second"]]
     inspected = json.loads(place(lab).out(["docker", "inspect", f"restore-marker-{kind}"]))[0]
