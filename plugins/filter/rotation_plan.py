@@ -20,7 +20,8 @@ author: dedicated.odoo contributors (@dedicated-odoo)
 description:
   - Returns the steps of a rotation. A layer is finished before the next one begins. Within a layer whoever reloads
     comes before whoever restarts, and among these a follower before a leader.
-  - No step holds two members of one quorum group. While a member of a group has a step, all members of that group must
+  - No step holds two members of one quorum group, or two of one host, and the first of each kind in a layer goes alone,
+    so that a bad certificate meets one consumer only. While a member of a group has a step, all members of that group must
     be known and well, whether they have a step or not; otherwise the plan is refused.
   - "Whoever serves the wanted certificate already is left out by O(done): a rotation that was interrupted is planned
     again, and goes on where it stopped."
@@ -60,7 +61,7 @@ options:
     type: dict
     default: {}
   at_once:
-    description: How many consumers of one kind a step may hold. With 1 a bad certificate meets one consumer only.
+    description: How many consumers of one kind a step may hold, after the first of them.
     type: int
     default: 1
 """

@@ -7,7 +7,8 @@ Laws of the rotation's order (`check_invariants` proves them of a plan):
 1. A layer is finished before the next one begins.
 2. Within a layer whoever reloads comes before whoever restarts, and among these a follower before a leader: what can
    interrupt the least is tried first.
-3. No step holds two members of one quorum group, whatever the size of a step.
+3. No step holds two members of one quorum group, or two of one host, whatever the size of a step; and the first of
+   each kind in a layer goes alone, so that a bad certificate meets one consumer only.
 4. While a member of a group has a step, every member of that group is known, and is well.
 5. Who serves the wanted certificate already has no step: a rotation that was interrupted goes on where it stopped.
 
@@ -369,16 +370,15 @@ def _refusal(consumers: t.Sequence[Consumer], wish: Wish) -> Refuse | None:
 
 
 def _batches(consumers: t.Sequence[Consumer], at_once: int) -> t.Iterator[Step]:
-    """Consumers of one stage in as few steps as the groups allow; the first in line is always in the next step."""
-    left = list(consumers)
+    """Consumers of one stage in as few steps as law 3 allows; the first in line is always in the next step."""
+    left, most = list(consumers), 1
     while left:
         taken: list[Consumer] = []
-        groups: set[str] = set()
         for one in left:
-            if len(taken) < at_once and (not one.group or one.group not in groups):
+            met = any(one.host == other.host or (one.group and one.group == other.group) for other in taken)
+            if len(taken) < most and not met:
                 taken.append(one)
-                groups.add(one.group)
-        left = [one for one in left if one not in taken]
+        left, most = [one for one in left if one not in taken], at_once
         yield Step(tuple(taken))
 
 
@@ -405,8 +405,19 @@ def check_invariants(steps: t.Sequence[Step], consumers: t.Sequence[Consumer], w
         failed.append("1, 2: order")
     for step in steps:
         groups = [one.group for one in step.consumers if one.group]
-        if len(groups) != len(set(groups)) or not 1 <= len(step.consumers) <= wish.at_once:
-            failed.append("3: two of one group, or a step of another size")
+        hosts = [one.host for one in step.consumers]
+        if len(groups) != len(set(groups)) or len(hosts) != len(set(hosts)):
+            failed.append("3: two of one group or host")
+        if not 1 <= len(step.consumers) <= wish.at_once:
+            failed.append("3: a step of another size")
+    for before, step in zip((None, *steps), steps):
+        first = step.consumers[0]
+        alike = before is not None and (before.consumers[0].layer, before.consumers[0].stage) == (
+            first.layer,
+            first.stage,
+        )
+        if not alike and len(step.consumers) > 1:
+            failed.append("3: the first is not alone")
     for group, members in _members(consumers).items():
         if any(one.key in planned for one in members):
             why = why_not_whole(group, members, (wish.sizes or {}).get(group))

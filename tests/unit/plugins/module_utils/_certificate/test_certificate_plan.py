@@ -263,13 +263,31 @@ def test_order_one_at_a_time() -> None:
 
 def test_order_with_larger_steps() -> None:
     assert keys(planned(CLUSTER, Wish(at_once=4, layers=("redis", "odoo", "edge")))) == [
-        ["a/redis", "a/sentinel"],
-        ["b/sentinel", "c/redis"],
+        ["a/redis"],
+        ["a/sentinel", "c/redis"],
+        ["b/sentinel"],
         ["c/sentinel"],
         ["b/redis"],
-        ["a/pgbouncer", "b/pgbouncer"],
-        ["a/haproxy", "b/haproxy"],
-        ["a/traefik", "b/traefik"],
+        ["a/pgbouncer"],
+        ["b/pgbouncer"],
+        ["a/haproxy"],
+        ["b/haproxy"],
+        ["a/traefik"],
+        ["b/traefik"],
+    ]
+
+
+def test_after_the_first_the_others_go_together() -> None:
+    hosts = [*members("odoo", "router", "reload", group=""), *members("edge", "edge", "reload", "c", group=""),
+             *members("edge", "edge-client", "reload", "c", group="")]  # fmt: skip
+    assert keys(planned(hosts, Wish(at_once=3))) == [
+        ["a/router"],
+        ["b/router", "c/router"],
+        ["a/edge"],
+        ["a/edge-client", "b/edge"],
+        ["b/edge-client"],
+        ["c/edge"],
+        ["c/edge-client"],
     ]
 
 
@@ -383,6 +401,11 @@ def test_another_order_of_layers() -> None:
     assert keys(planned(consumers, Wish(order=("s3", "etcd"))))[0] == ["a/s3"]
 
 
+EDGES = members("edge", "edge", "reload", group="", hosts="ab")
+OF_ONE_HOST = [
+    *members("edge", "edge", "reload", group="", hosts="a"),
+    *members("edge", "edge-client", "reload", group="", hosts="a"),
+]
 ETCD = members("etcd", "etcd", "restart", "a")
 A, B, C = ETCD
 
@@ -392,6 +415,8 @@ A, B, C = ETCD
     [
         ([Step((A,)), Step((B,)), Step((C,))], ETCD, Wish(), "1, 2"),
         ([Step((B, C)), Step((A,))], ETCD, Wish(at_once=2), "3"),
+        ([Step(tuple(OF_ONE_HOST))], OF_ONE_HOST, Wish(at_once=2), "3: two of one group or host"),
+        ([Step(tuple(EDGES))], EDGES, Wish(at_once=2), "3: the first is not alone"),
         ([Step((B,)), Step((C,)), Step((A,))], ETCD, Wish(sizes={"etcd": 4}), "4"),
         ([Step((B,)), Step((C,))], ETCD, Wish(), "5"),
         ([Step((B,)), Step((C,)), Step((A,))], ETCD, Wish(done=frozenset({"b/etcd"})), "5"),
