@@ -21,8 +21,8 @@ description:
   - Returns the steps of a rotation. A layer is finished before the next one begins. Within a layer whoever reloads
     comes before whoever restarts, and among these a follower before a leader.
   - No step holds two members of one quorum group, or two of one host, and the first of each kind in a layer goes alone,
-    so that a bad certificate meets one consumer only. While a member of a group has a step, all members of that group must
-    be known and well, whether they have a step or not; otherwise the plan is refused.
+    so that a bad certificate meets one consumer only. While a member of a group has a step, all members of that group
+    must be known and well, whether they have a step or not; otherwise the plan is refused.
   - "Whoever serves the wanted certificate already is left out by O(done): a rotation that was interrupted is planned
     again, and goes on where it stopped."
   - Give all consumers always, and choose with O(layers) and O(hosts), so that groups can be judged.

@@ -396,6 +396,19 @@ def rotation(consumers: t.Sequence[Consumer], wish: Wish) -> tuple[Step, ...] | 
     return tuple(steps)
 
 
+def _too_many(steps: t.Sequence[Step], at_once: int) -> t.Iterator[str]:
+    """What is wrong with the sizes of steps, by law 3."""
+    stages: set[t.Any] = set()
+    for step in steps:
+        for names in ([one.group for one in step.consumers if one.group], [one.host for one in step.consumers]):
+            if len(names) != len(set(names)):
+                yield "3: two of one group or host"
+        most = at_once if (step.consumers[0].layer, step.consumers[0].stage) in stages else 1
+        stages.add((step.consumers[0].layer, step.consumers[0].stage))
+        if not 1 <= len(step.consumers) <= most:
+            yield f"3: more than {most} in a step"
+
+
 def check_invariants(steps: t.Sequence[Step], consumers: t.Sequence[Consumer], wish: Wish) -> None:
     """Raises AssertionError when a plan breaks a law."""
     places = [(wish.order.index(one.layer), *one.stage) for step in steps for one in step.consumers]
@@ -403,21 +416,7 @@ def check_invariants(steps: t.Sequence[Step], consumers: t.Sequence[Consumer], w
     failed = []
     if places != sorted(places):
         failed.append("1, 2: order")
-    for step in steps:
-        groups = [one.group for one in step.consumers if one.group]
-        hosts = [one.host for one in step.consumers]
-        if len(groups) != len(set(groups)) or len(hosts) != len(set(hosts)):
-            failed.append("3: two of one group or host")
-        if not 1 <= len(step.consumers) <= wish.at_once:
-            failed.append("3: a step of another size")
-    for before, step in zip((None, *steps), steps):
-        first = step.consumers[0]
-        alike = before is not None and (before.consumers[0].layer, before.consumers[0].stage) == (
-            first.layer,
-            first.stage,
-        )
-        if not alike and len(step.consumers) > 1:
-            failed.append("3: the first is not alone")
+    failed.extend(_too_many(steps, wish.at_once))
     for group, members in _members(consumers).items():
         if any(one.key in planned for one in members):
             why = why_not_whole(group, members, (wish.sizes or {}).get(group))

@@ -416,7 +416,7 @@ A, B, C = ETCD
         ([Step((A,)), Step((B,)), Step((C,))], ETCD, Wish(), "1, 2"),
         ([Step((B, C)), Step((A,))], ETCD, Wish(at_once=2), "3"),
         ([Step(tuple(OF_ONE_HOST))], OF_ONE_HOST, Wish(at_once=2), "3: two of one group or host"),
-        ([Step(tuple(EDGES))], EDGES, Wish(at_once=2), "3: the first is not alone"),
+        ([Step(tuple(EDGES))], EDGES, Wish(at_once=2), "3: more than 1 in a step"),
         ([Step((B,)), Step((C,)), Step((A,))], ETCD, Wish(sizes={"etcd": 4}), "4"),
         ([Step((B,)), Step((C,))], ETCD, Wish(), "5"),
         ([Step((B,)), Step((C,)), Step((A,))], ETCD, Wish(done=frozenset({"b/etcd"})), "5"),
