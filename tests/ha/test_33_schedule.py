@@ -19,7 +19,7 @@ import pytest
 from labtools import Host, Lab, wait_until
 from operating import ROOT, refusals
 
-HOME, ENVIRONMENT = "/home/operator", "/opt/ansible"
+HOME, ENVIRONMENT = "/home/keeper", "/opt/ansible"
 SITE = "/opt/ansible/lib/python3.13/site-packages"
 COLLECTIONS = "/opt/ansible/collections/ansible_collections"
 # What Ansible needs of the machine that these tests run on: hosts of a lab install nothing.
@@ -49,7 +49,7 @@ def controller(lab: Lab) -> collections.abc.Iterator[Host]:
         pytest.skip("no host to spare: SPARE=1 PROFILE=ha make lab-up")
     host = Host(spare[0]["name"], spare[0]["address"], (), spare[0]["container"])
     site = Path(ansible.__file__).parents[1]
-    host.run(f"python3 -m venv --without-pip {ENVIRONMENT} && useradd --create-home operator")
+    host.run(f"python3 -m venv --without-pip {ENVIRONMENT} && useradd --create-home keeper")
     send(host, site, SITE, LIBRARIES)
     send(host, site / "ansible_collections", COLLECTIONS, OTHERS)
     ours = (path.name for path in ROOT.iterdir() if path.name not in ("build", ".venv", ".git"))
@@ -63,19 +63,19 @@ def controller(lab: Lab) -> collections.abc.Iterator[Host]:
     host.run(f"cat >{HOME}/ansible.cfg", stdin=CONFIG)
     # On the way there, somebody else's directories.
     way = [str(path) for path in (lab.build, *lab.build.parents) if path != path.parent]
-    host.run(f"chmod a+x {shlex.join(way)} && chown -R operator {lab.build} {inventory.parent} {HOME}")
+    host.run(f"chmod a+x {shlex.join(way)} && chown -R keeper {lab.build} {inventory.parent} {HOME}")
     yield host
     units = f"dedicated-{lab.variables['dedicated_cluster']}-*"
     gone = [ENVIRONMENT, str(lab.build), str(inventory.parent), "/etc/dedicated-schedule"]
     host.run(f"systemctl stop '{units}.timer' '{units}.service'; rm -f /etc/systemd/system/{units}", check=False)
-    host.run(f"systemctl daemon-reload; userdel --remove operator; rm -rf {shlex.join(gone)}", check=False)
+    host.run(f"systemctl daemon-reload; userdel --remove keeper; rm -rf {shlex.join(gone)}", check=False)
 
 
 def schedule(lab: Lab, host: Host, fails: bool = False, **settings: t.Any) -> str:
     """By the operator, who has rights on his machine."""
     line = [f"{ENVIRONMENT}/bin/ansible-playbook", "dedicated.odoo.schedule", "-i", lab.data["inventory"],
             "--vault-password-file", str(lab.build / "vault-password"),
-            "-e", json.dumps({"schedule_user": "operator", **settings})]  # fmt: skip
+            "-e", json.dumps({"schedule_user": "keeper", **settings})]  # fmt: skip
     env = {"ANSIBLE_CONFIG": f"{HOME}/ansible.cfg", "PWD": HOME, "LC_ALL": "C.UTF-8"}
     done = host.run(f"cd {HOME} && {shlex.join(line)}", env, check=False, timeout=300)
     assert (done.returncode != 0) == fails, refusals(done.stdout) or (done.stdout + done.stderr)[-3000:]
